@@ -1,0 +1,405 @@
+"""What a person types. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import gradflow
+from gradflow.errors import ConfigError, choose_from
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gradflow.runs.config import Config
+    from gradflow.runs.execute import Outcome
+    from gradflow.runs.stop import Stop
+
+OK, FAILED, USAGE = 0, 1, 2
+
+TRAIN = """Train one run and write its record to runs/<run id>.
+
+  gradflow train depth=30 activation=sigmoid task=digits trainer.max_steps=500
+  gradflow train experiment=mnist_mlp logger.mode=disabled
+  gradflow train --cfg job depth=30           print the config instead
+
+Typed again, a run that has a result is not trained again, and one that was stopped goes on.
+"""
+SWEEP = """Train a grid of runs in worker processes, then print their table.
+
+  gradflow sweep depth=2,10,30 activation=sigmoid,tanh,relu 'seed=range(3)'
+  gradflow sweep 'activation=glob(*)' depth=10
+  gradflow sweep +sweep=quickstart -j 2
+
+Values follow Hydra's grammar: choices a,b,c; range(start,stop,step); glob(pattern) over a group's files.
+The plan is checked and written before anything trains; runs that have a result are not trained again.
+Ctrl-C stops at the next step; the same command goes on.
+"""
+DIRECTORY = "a sweep's folder (sweeps/NAME), a folder of runs, or one run's folder"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code: 0 done, 1 something failed, 2 a mistake in what was asked for,
+    130 or 143 stopped by Ctrl-C or SIGTERM."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command = _parser().parse_args(typed[:1]).command
+        if command not in COMMANDS:
+            raise ConfigError(f"{command}: unknown command; {choose_from(command, COMMANDS)}")
+        options = _command_parser(command).parse_intermixed_args(typed[1:])
+        sys.exit(COMMANDS[command][0](options, typed))
+    except ConfigError as error:
+        for line in error.lines:
+            print(f"gradflow: {line}", file=sys.stderr)
+        sys.exit(USAGE)
+    except BrokenPipeError:  # the reader, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except OSError as error:
+        print(f"gradflow: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def train(options: argparse.Namespace, typed: list[str]) -> int:
+    """One run."""
+    from gradflow.runs.compose import composer
+
+    with composer(options.config_dir) as compose:
+        if options.cfg:
+            from omegaconf import OmegaConf
+
+            config = compose.untyped(options.overrides)
+            compose.config(options.overrides)  # what is wrong is said here too
+            print(OmegaConf.to_yaml(config, resolve=options.resolve), end="")
+            return OK
+        config_ = compose.config(options.overrides)
+    from gradflow.runs.identity import run_id
+    from gradflow.runs.record import is_done
+    from gradflow.runs.stop import Stop
+
+    path = Path(config_.paths.runs) / run_id(config_)
+    if is_done(path):
+        print("trained before:")
+        return _tell_result(path)
+    _check_one(config_)
+    stop = Stop()
+    with stop.on_signals():
+        outcome = _train_with_bar(config_, options.overrides, stop)
+    if outcome.state == "preempted":
+        print(f"stopped; its checkpoint is in {path}. To go on: {_command(typed)}", file=sys.stderr)
+        return 128 + int(stop.signal or signal.SIGTERM)
+    if outcome.state == "busy":
+        print(f"gradflow: {path}: another process is training this run at the moment", file=sys.stderr)
+        return FAILED
+    if outcome.state == "failed":
+        print(f"gradflow: {outcome.error}\n  traceback: {path / 'status.json'}", file=sys.stderr)
+        return FAILED
+    return _tell_result(path)
+
+
+def sweep(options: argparse.Namespace, typed: list[str]) -> int:
+    """Many runs."""
+    from rich.console import Console
+
+    from gradflow.runs.compose import composer
+    from gradflow.runs.stop import Stop
+    from gradflow.sweeps import launch
+    from gradflow.sweeps.plan import Refused
+
+    console = Console(highlight=False)
+    if not options.overrides:
+        raise ConfigError("sweep: nothing to vary; e.g. 'gradflow sweep depth=2,10,30' or '+sweep=quickstart'")
+    stop = Stop()
+    with composer(options.config_dir) as compose, stop.on_signals():
+        try:
+            prepared = launch.prepare(compose, options.overrides, _command(typed))
+        except Refused as refused:
+            _tell_refused(refused)
+            return USAGE
+        _check_wandb(prepared.plan.runs[0].config["logger"]["mode"])
+        total, missing = len(prepared.plan.runs), len(prepared.missing)
+        jobs = options.jobs or launch.default_jobs(prepared.threads)
+        console.print(
+            f"{prepared.plan.name}: {total} runs, {total - missing} done before, {missing} to train", soft_wrap=True
+        )
+        failed = 0
+        if missing and not stop.requested:
+            from gradflow.display import SweepDisplay
+
+            with SweepDisplay(console, prepared.plan.name) as display:
+                progress = launch.train(prepared, jobs, stop, display.show)
+            failed = progress.count("failed")
+    _publish(prepared.folder, console)
+    if stop.requested:
+        print(f"stopped. To go on: {_command(typed)}", file=sys.stderr)
+        return 128 + int(stop.signal or signal.SIGTERM)
+    return FAILED if failed else OK
+
+
+def status(options: argparse.Namespace, typed: list[str]) -> int:
+    """How far a folder has got."""
+    from rich.console import Console
+
+    from gradflow.results.status import to_rich
+    from gradflow.runs.planfile import collect
+
+    console = Console(highlight=False)
+    for shown in to_rich(collect(options.folder)):
+        console.print(shown, soft_wrap=True)
+    return OK
+
+
+def table(options: argparse.Namespace, typed: list[str]) -> int:
+    """The results table."""
+    from gradflow.results import formats
+    from gradflow.results.table import make_table
+    from gradflow.runs.planfile import collect
+
+    collection = collect(options.folder)
+    made = make_table(collection, _names(options.rows), _names(options.cols))
+    for problem in collection.found.problems:
+        print(f"gradflow: {problem}", file=sys.stderr)
+    if options.format is None:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print(formats.to_rich(made))
+        for note in made.notes:
+            console.print(note, style="dim")
+    else:
+        write = {"md": formats.to_markdown, "csv": formats.to_csv, "latex": formats.to_latex}[options.format]
+        print(write(made), end="")
+    return OK
+
+
+def report(options: argparse.Namespace, typed: list[str]) -> int:
+    """The page and the files beside it."""
+    from gradflow.results.publish import publish
+    from gradflow.runs.planfile import collect
+
+    collection = collect(options.folder)
+    published = publish(collection, options.out or options.folder)
+    for problem in collection.found.problems:
+        print(f"gradflow: {problem}", file=sys.stderr)
+    print(published.page)
+    return OK
+
+
+def doctor(options: argparse.Namespace, typed: list[str]) -> int:
+    """Is this machine ready?"""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from gradflow.doctor import examine
+    from gradflow.runs.compose import composer
+
+    with composer(options.config_dir) as compose:
+        checks = examine(compose.config(options.overrides))
+    grid = Table.grid(padding=(0, 2))
+    colours = {"ok": "green", "note": "yellow", "problem": "red"}
+    for check in checks:
+        grid.add_row(Text(check.grade, style=colours[check.grade]), Text(check.what), Text(check.found))
+    Console(highlight=False).print(grid)
+    return FAILED if any(check.grade == "problem" for check in checks) else OK
+
+
+# --- parts ----------------------------------------------------------------------------------------------------
+
+
+def _check_one(config: Config) -> None:
+    """Refuse a run that cannot start."""
+    from gradflow.runs.build import preflight, prepare_data
+
+    faults = preflight(config) or prepare_data([config])
+    if faults:
+        raise ConfigError(*faults)
+    _check_wandb(config.logger.mode)
+
+
+def _check_wandb(mode: str) -> None:
+    if mode == "online":
+        from gradflow.doctor import has_wandb_key
+
+        if not has_wandb_key():
+            raise ConfigError("logger.mode=online: no W&B API key found; run 'wandb login', or logger.mode=offline")
+
+
+def _train_with_bar(config: Config, overrides: list[str], stop: Stop) -> Outcome:
+    """Train with a progress bar on the terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gradflow.runs.identity import labels, title
+
+    words = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}")
+    console = Console(highlight=False, stderr=True)
+    with Progress(
+        *words, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(title(labels(config)), total=None, loss="starting")
+        from gradflow.runs.execute import execute
+
+        def advance(step: int, total: int, loss: float) -> None:
+            bar.update(task, completed=step, total=total, loss=f"loss {loss:.4g}")
+
+        outcome = execute(config, overrides, stop, advance)
+    return outcome
+
+
+def _tell_result(path: Path) -> int:
+    """A finished run in three lines."""
+    from gradflow.results.formats import text
+    from gradflow.runs.record import read
+
+    record = read(path)
+    assert record is not None
+    assert record.result is not None
+    result = record.result
+    figures = [f"{name} {value:.4g}" for name, value in result["metrics"].items()]
+    ratio = (result.get("gradient") or {}).get("ratio")
+    print(f"{result['state']}: {result['title']}")
+    print(f"  verdict {result['verdict']}, gradient ratio first ÷ last block {text(ratio)}")
+    if figures:
+        print(f"  {', '.join(figures)} after {result['steps']} steps")
+    elif result["diverged_at"] is not None:
+        print(f"  the loss stopped being finite at step {result['diverged_at']}")
+    print(f"  record: {path}")
+    return OK
+
+
+def _tell_refused(refused: Exception) -> None:
+    """Every fault of a plan at once, with the cells it is in."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from gradflow.sweeps.plan import MOST_SHOWN, Refused
+
+    assert isinstance(refused, Refused)
+    grid = Table(box=box.SIMPLE_HEAD, title=Text(f"{refused}; nothing was trained"), title_justify="left")
+    grid.add_column("cells", justify="right")
+    grid.add_column("what is wrong", overflow="fold")
+    grid.add_column("first such cell", overflow="fold")
+    for fault in refused.faults[:MOST_SHOWN]:
+        grid.add_row(Text(str(len(fault.cells))), Text(fault.line), Text(fault.cells[0]))
+    console = Console(stderr=True, highlight=False)
+    console.print(grid)
+    if len(refused.faults) > MOST_SHOWN:
+        console.print(f"… and {len(refused.faults) - MOST_SHOWN} more faults")
+
+
+def _publish(folder: Path, console: Console) -> None:
+    """Write every view, print the table, name the page."""
+    from gradflow.results.formats import to_rich
+    from gradflow.results.publish import publish
+    from gradflow.results.status import is_complete, summary
+    from gradflow.runs.planfile import collect
+
+    collection = collect(folder)
+    published = publish(collection, folder)
+    console.print(to_rich(published.table))
+    for note in published.table.notes:
+        console.print(note, style="dim")
+    for problem in collection.found.problems:
+        print(f"gradflow: {problem}", file=sys.stderr)
+    if not is_complete(collection):
+        console.print(summary(collection), soft_wrap=True)
+    others = ", ".join(file.name for file in published.files if file != published.page)
+    console.print(f"files:  {others}", soft_wrap=True)
+    console.print(f"report: {published.page}", soft_wrap=True)
+
+
+def _command(typed: list[str]) -> str:
+    return shlex.join(["gradflow", *typed])
+
+
+def _names(words: str | None) -> list[str] | None:
+    return [word.strip() for word in words.split(",") if word.strip()] if words else None
+
+
+def _jobs(word: str) -> int:
+    if not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r}: must be a whole number above 0")
+    return int(word)
+
+
+def _groups() -> str:
+    """The config groups and their values, by name of file: Hydra itself takes too long for a help page."""
+    conf = _conf_dir()
+    lines = ["Groups (group=value):"]
+    for folder in sorted(path for path in conf.iterdir() if path.is_dir()):
+        values = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        mark = "+" if folder.name == "sweep" else " "
+        lines.append(f" {mark}{folder.name:<12} {values}")
+    lines.append("Numbers: depth, width, seed. Paths: paths.runs, paths.sweeps, paths.data.")
+    lines.append("Any key of a group can be set, e.g. optimizer.lr=0.1; 'gradflow train --cfg job' shows them all.")
+    return "\n".join(lines) + "\n"
+
+
+def _conf_dir() -> Path:
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+COMMANDS = {
+    "train": (train, "train one run"),
+    "sweep": (sweep, "train a grid of runs and print their table"),
+    "status": (status, "how far a folder of runs has got"),
+    "table": (table, "the results table of a folder of runs"),
+    "report": (report, "write report.html and the files beside it"),
+    "doctor": (doctor, "is this machine ready? versions, devices, data, W&B, Slurm"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Of the first word; each command reads the rest, so that options and overrides can come in any order."""
+    listed = "\n".join(f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="gradflow",
+        usage="gradflow COMMAND ...",
+        description="Which choices let the gradient reach the first layer, and what does that buy?",
+        epilog=f"commands:\n{listed}\n\n'gradflow COMMAND --help' says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gradflow {gradflow.__version__}")
+    parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
+    return parser
+
+
+def _command_parser(name: str) -> argparse.ArgumentParser:
+    _, summary = COMMANDS[name]
+    takes_overrides = name in ("train", "sweep", "doctor")
+    command = argparse.ArgumentParser(
+        prog=f"gradflow {name}",
+        description={"train": TRAIN, "sweep": SWEEP}.get(name, summary),
+        epilog=_groups() if takes_overrides else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if takes_overrides:
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from conf/train.yaml")
+        command.add_argument("--config-dir", metavar="DIR", help="your own config folder, searched before gradflow's")
+    else:
+        command.add_argument("folder", type=Path, metavar="DIR", help=DIRECTORY)
+    if name == "train":
+        command.add_argument("--cfg", choices=["job"], help="print the config and leave")
+        command.add_argument("--resolve", action="store_true", help="with --cfg: fill in interpolations")
+    if name == "sweep":
+        command.add_argument("-j", "--jobs", type=_jobs, metavar="N", help="worker processes (default: cores)")
+    if name == "table":
+        columns = "metric,gradient_ratio,verdict,runs, or any figure, e.g. val/loss"
+        command.add_argument("--rows", metavar="A,B", help="choices that tell rows apart, e.g. depth,activation")
+        command.add_argument("--cols", metavar="A,B", help=columns)
+        command.add_argument("--format", choices=["md", "csv", "latex"], help="instead of a terminal's table")
+    if name == "report":
+        command.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: DIR itself)")
+    return command

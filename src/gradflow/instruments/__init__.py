@@ -1,0 +1,1 @@
+"""What is watched. Instruments know nothing of gradflow's models: they work on any `torch.nn.Module`."""

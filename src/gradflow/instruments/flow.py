@@ -1,0 +1,169 @@
+"""What was measured while a model learned, and the way to watch one in plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from gradflow.instruments.blocks import Block, find_blocks
+from gradflow.instruments.grad_norm import GradNorm, Row
+from gradflow.instruments.ratio import GradientRatio, gradient_ratio
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One step's numbers: `values` has one per row; `suffix` tells what was done to the gradient first."""
+
+    step: int
+    rows: list[Row]
+    suffix: str
+    values: np.ndarray
+
+
+class Flow:
+    """The gradient's flow through a model, block by block and step by step.
+
+    `step` counts the optimiser's updates made before the gradient was measured: step 0 is the network as initialised.
+    Numbers stay on the training device until somebody reads them; then all that are new come over in one copy.
+
+    Attributes:
+        blocks: what is watched, from `find_blocks`.
+        measurements: what has been read so far.
+    """
+
+    def __init__(self, model: nn.Module, blocks: Sequence[str] | None = None) -> None:
+        self.blocks = find_blocks(model, blocks)
+        self.measurements: list[Measurement] = []
+        self._waiting: list[tuple[int, list[Row], str, Tensor]] = []
+        self._norms: dict[int, GradNorm | None] = {}
+        self._whole: GradNorm | None = None
+
+    def of(self, optimizer: Optimizer) -> GradNorm | None:
+        """The norms of those watched parameters that `optimizer` updates; None if it updates none of them."""
+        if id(optimizer) not in self._norms:
+            updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            kept = [Block(b.name, b.index, tuple(p for p in b.parameters if id(p) in updated)) for b in self.blocks]
+            kept = [block for block in kept if block.parameters]
+            self._norms[id(optimizer)] = GradNorm(kept, optimizer.param_groups) if kept else None
+        return self._norms[id(optimizer)]
+
+    def add(self, step: int, rows: list[Row], values: Tensor, suffix: str = "") -> None:
+        """Keep numbers [rows] that were measured at `step`, on whatever device they are."""
+        self._waiting.append((step, rows, suffix, values))
+
+    def measure(self, step: int) -> None:
+        """Measure the gradients that the parameters hold now, e.g. between `backward()` and clipping."""
+        if self._whole is None:
+            self._whole = GradNorm(self.blocks)
+        self.add(step, self._whole.rows, self._whole())
+
+    def flush(self) -> list[Measurement]:
+        """Bring over what is new, in one copy, and return it."""
+        if not self._waiting:
+            return []
+        device = self._waiting[0][3].device
+        flat = torch.cat([values.detach().to(device).double() for *_, values in self._waiting]).cpu().numpy()
+        ends = np.cumsum([len(values) for *_, values in self._waiting])[:-1]
+        new = [
+            Measurement(step, rows, suffix, values)
+            for (step, rows, suffix, _), values in zip(self._waiting, np.split(flat, ends), strict=True)
+        ]
+        self._waiting.clear()
+        self.measurements += new
+        return new
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every number as a row: step, block (index or None), name, quantity, value."""
+        self.flush()
+        for each in self.measurements:
+            yield from flat_rows(each)
+
+    def norms(self, quantity: str = "grad_norm") -> tuple[np.ndarray, np.ndarray]:
+        """(steps [S], values [S, L]): a quantity of all L blocks at each of S logged steps, NaN where absent."""
+        self.flush()
+        watched = [block for block in self.blocks if block.index is not None]
+        column = {block.name: i for i, block in enumerate(watched)}
+        steps = sorted({each.step for each in self.measurements})
+        values = np.full((len(steps), len(watched)), np.nan)
+        for row in self.rows():
+            if row["quantity"] == quantity and row["name"] in column:
+                values[steps.index(row["step"]), column[row["name"]]] = row["value"]
+        return np.array(steps, dtype=np.int64), values
+
+    def ratio(self) -> GradientRatio:
+        """First block's gradient ÷ last block's, geometric mean over the logged steps."""
+        _, values = self.norms()
+        return gradient_ratio(values[:, 0], values[:, -1])
+
+
+def flat_rows(measurement: Measurement) -> Iterator[dict[str, Any]]:
+    """One row per number; a block whose parameters had no gradient has none."""
+    for row, value in zip(measurement.rows, measurement.values, strict=True):
+        if value != -1.0:
+            quantity = row.quantity.replace("grad_norm", f"grad_norm{measurement.suffix}", 1)
+            yield {
+                "step": measurement.step,
+                "block": row.block,
+                "name": row.name,
+                "quantity": quantity,
+                "value": float(value),
+            }
+
+
+@contextmanager
+def watch(model: nn.Module, *, every_n_steps: int = 1, blocks: Sequence[str] | None = None) -> Iterator[Flow]:
+    """Watch the gradients of `model` in a plain PyTorch training loop.
+
+    At every `every_n_steps`-th step of any optimiser that updates parameters of `model`, the gradients are measured
+    as the optimiser receives them: after unscaling by a `GradScaler`, after all-reduce, and after clipping. For
+    the norms before clipping call `flow.measure(step)` between `backward()` and clipping instead.
+
+    Args:
+        model: any module; nothing is added to it.
+        every_n_steps: 1 measures each step.
+        blocks: paths of modules to watch, as for `find_blocks`.
+
+    Yields:
+        The flow, which can be read at any time, also after the loop.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sigmoid(), torch.nn.Linear(4, 1))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with watch(model) as flow:
+        ...     for _ in range(3):
+        ...         optimizer.zero_grad()
+        ...         model(torch.ones(2, 4)).mean().backward()
+        ...         optimizer.step()
+        >>> steps, norms = flow.norms()
+        >>> steps.tolist(), norms.shape
+        ([0, 1, 2], (3, 2))
+    """
+    if every_n_steps < 1:
+        raise ValueError(f"every_n_steps={every_n_steps}: must be at least 1")
+    flow = Flow(model, blocks)
+    taken: dict[int, int] = {}
+
+    def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        norm = flow.of(optimizer)
+        if norm is None:
+            return
+        step = taken.get(id(optimizer), 0)
+        taken[id(optimizer)] = step + 1
+        if step % every_n_steps == 0:
+            flow.add(step, norm.rows, norm())
+
+    handle = register_optimizer_step_pre_hook(before_step)
+    try:
+        yield flow
+    finally:
+        handle.remove()
+        flow.flush()

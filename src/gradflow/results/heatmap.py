@@ -1,0 +1,184 @@
+"""The heat map: gradient norm by block and training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from gradflow.runs.planfile import Collection
+from gradflow.runs.record import Record
+
+ZERO, BROKEN = "#d9d9d9", "#d62728"  # exactly zero; non-finite
+COLUMNS = 5  # panels side by side
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+WORDS: Any = {"svg.fonttype": "path", "font.size": 8, "axes.titlesize": 8, "svg.hashsalt": "gradflow"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One recipe: log10 of the geometric mean over seeds, [blocks, steps]; −inf is an exact zero, NaN non-finite."""
+
+    title: str
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def panels(collection: Collection) -> tuple[int, list[Panel]]:
+    """The greatest depth of the runs that have a record of their gradients, and a panel per recipe at that depth."""
+    runs = [
+        collection.found.records[run_id]
+        for run_id in collection.planned
+        if run_id in collection.found.records and (collection.found.records[run_id].path / "gradflow.parquet").exists()
+    ]
+    if not runs:
+        return 0, []
+    depth = max(int(run.labels["depth"]) for run in runs)
+    by_recipe: dict[str, list[Record]] = {}
+    for run in runs:
+        if run.labels["depth"] == depth:
+            by_recipe.setdefault(str(run.labels["recipe"]), []).append(run)
+    return depth, [_panel(recipe, group) for recipe, group in by_recipe.items()]
+
+
+def draw(collection: Collection) -> Figure | None:
+    """One panel per recipe at the greatest depth, on one colour scale; None if no run has gradients on record."""
+    depth, shown = panels(collection)
+    shown = [panel for panel in shown if panel.values.size]
+    if not shown:
+        return None
+    finite = np.concatenate([panel.values[np.isfinite(panel.values)] for panel in shown])
+    low, high = (finite.min(), finite.max()) if finite.size else (-1.0, 0.0)
+    scale = Normalize(np.floor(low), max(np.ceil(high), np.floor(low) + 1))
+    colours = colormaps["viridis"]
+    longest = max(int(panel.steps.max()) for panel in shown)
+    with rc_context(WORDS):
+        figure, axes, bar_axis = _layout(len(shown))
+        for axis, panel in zip(axes.flat, shown, strict=False):
+            _draw_panel(axis, panel, colours, scale, longest)
+        for axis in axes.flat[len(shown) :]:
+            axis.set_visible(False)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("block (0 is nearest the input)")
+        figure.supxlabel("training step", fontsize=8, y=0.04 / axes.shape[0])
+        figure.suptitle(
+            f"{collection.name}: gradient norm by block and step, depth {depth}",
+            fontsize=9,
+            y=1 - 0.12 / figure.get_figheight(),
+            va="top",
+        )
+        bar = figure.colorbar(ScalarMappable(scale, colours), cax=bar_axis)
+        bar.set_label("gradient norm (log scale)")
+        bar.locator = MaxNLocator(nbins=8, integer=True)
+        bar.formatter = FuncFormatter(lambda value, _: "10" + str(int(value)).translate(SUPERSCRIPT))
+        bar.update_ticks()
+        _explain(figure, shown)
+    return figure
+
+
+def _layout(count: int) -> tuple[Figure, np.ndarray, Axes]:
+    """A figure with room for `count` panels, and for the colour bar at its right; sizes in inches."""
+    columns = min(COLUMNS, count)
+    rows = -(-count // columns)
+    left, right, top, bottom, gap, panel_width, panel_height = 0.55, 0.95, 0.7, 0.5, 0.12, 1.65, 1.85
+    width = left + columns * panel_width + (columns - 1) * gap + right
+    height = top + rows * panel_height + (rows - 1) * 0.55 + bottom
+    figure = Figure(figsize=(width, height), dpi=160)
+    FigureCanvasAgg(figure)
+    edges = {"left": left / width, "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height}
+    axes = figure.subplots(
+        rows,
+        columns,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        gridspec_kw={**edges, "wspace": gap / panel_width, "hspace": 0.55 / panel_height},
+    )
+    bar = figure.add_axes(
+        (edges["right"] + 0.12 / width, edges["bottom"], 0.12 / width, edges["top"] - edges["bottom"])
+    )
+    return figure, axes, bar
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.png and `stem`.svg."""
+    files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+    with rc_context(WORDS):
+        figure.savefig(files[0])
+        figure.savefig(files[1], metadata={"Date": None})
+    return files
+
+
+def _panel(title: str, group: list[Record]) -> Panel:
+    """Seeds are averaged in the logarithm at the steps that any of them has."""
+    grids = [_grid(run.path) for run in group]
+    steps = np.unique(np.concatenate([steps for steps, _ in grids]))
+    blocks = max(values.shape[0] for _, values in grids)
+    stack = np.full((len(grids), blocks, len(steps)), np.nan)
+    there = np.zeros(stack.shape, dtype=bool)
+    for i, (own, values) in enumerate(grids):
+        place = np.searchsorted(steps, own)
+        stack[i][: len(values), place] = values
+        there[i][: len(values), place] = True
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(np.isfinite(stack), np.log10(stack), np.nan)
+        mean = np.where(there, logs, 0.0).sum(0) / there.sum(0)
+    return Panel(title, steps, mean)
+
+
+def _grid(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(steps [S], norms [L, S]) of one run's blocks."""
+    table = pq.read_table(
+        path / "gradflow.parquet", columns=["step", "block", "value"], filters=[("quantity", "=", "grad_norm")]
+    )
+    table = table.filter(table["block"].is_valid())
+    step, block, value = (table[name].to_numpy() for name in ("step", "block", "value"))
+    steps, place = np.unique(step, return_inverse=True)
+    norms = np.full((int(block.max()) + 1 if len(block) else 0, len(steps)), np.nan)
+    norms[block.astype(int), place] = value
+    return steps, norms
+
+
+def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, longest: int) -> None:
+    blocks = panel.values.shape[0]
+    width = float(np.diff(panel.steps).min()) if len(panel.steps) > 1 else 1.0
+    extent = (float(panel.steps[0]), float(panel.steps[-1]) + width, blocks - 0.5, -0.5)
+    options: Any = {"aspect": "auto", "extent": extent, "interpolation": "nearest"}
+    axis.imshow(np.where(np.isfinite(panel.values), panel.values, np.nan), cmap=colours, norm=scale, **options)
+    for special, colour in ((np.isneginf(panel.values), ZERO), (np.isnan(panel.values), BROKEN)):
+        if special.any():
+            axis.imshow(np.where(special, 0.0, np.nan), cmap=ListedColormap([colour]), **options)
+    axis.set_title("\n".join(_wrap(panel.title)))
+    axis.set_xlim(0, longest + width)
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    if panel.steps[-1] + width < 0.9 * longest:
+        axis.text(panel.steps[-1] + 2 * width, blocks / 2, "diverged", rotation=90, va="center", fontsize=7)
+
+
+def _explain(figure: Figure, shown: list[Panel]) -> None:
+    """Name the colours that are not on the scale, where they occur."""
+    keys = []
+    if any(np.isneginf(panel.values).any() for panel in shown):
+        keys.append(Patch(color=ZERO, label="exactly zero"))
+    if any(np.isnan(panel.values).any() for panel in shown):
+        keys.append(Patch(color=BROKEN, label="not finite"))
+    if keys:
+        figure.legend(handles=keys, loc="lower right", fontsize=7, ncols=2, frameon=False)
+
+
+def _wrap(title: str) -> list[str]:
+    """'relu · he_normal · batch' on two lines."""
+    parts = title.replace("$", r"\$").split(" · ")
+    return [" · ".join(parts[:1]), " · ".join(parts[1:])] if len(parts) > 1 else parts

@@ -1,0 +1,54 @@
+"""All views of a sweep, written into its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradflow.results.formats import to_csv, to_latex, to_markdown
+from gradflow.results.table import Table, make_table
+from gradflow.runs.planfile import PLAN, Collection
+from gradflow.runs.record import write_bytes
+
+
+@dataclass(frozen=True)
+class Published:
+    """The table, and the files written."""
+
+    table: Table
+    files: list[Path]
+    page: Path
+
+
+def publish(collection: Collection, folder: Path) -> Published:
+    """Write results.csv, .md and .tex, heatmap.png and .svg, and report.html.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    table = make_table(collection)
+    files = []
+    for name, content in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
+        files.append(folder / f"results.{name}")
+        write_bytes(files[-1], content.encode())
+    pictures = draw_heatmap(collection, folder)
+    page = folder / "report.html"
+    from gradflow.results import report
+
+    report.write(page, collection, table, pictures[0] if pictures else None)
+    return Published(table, [*files, *pictures, page], page)
+
+
+def draw_heatmap(collection: Collection, folder: Path) -> list[Path]:
+    """heatmap.png and heatmap.svg; those of an earlier time stay where no run has finished since."""
+    files = [folder / "heatmap.png", folder / "heatmap.svg"]
+    series = [record.path / "gradflow.parquet" for record in collection.found.records.values()]
+    series.append(collection.folder / PLAN)
+    newest = max((file.stat().st_mtime_ns for file in series if file.exists()), default=0)
+    if newest and all(file.exists() and file.stat().st_mtime_ns > newest for file in files):
+        return files
+    from gradflow.results import heatmap  # matplotlib: half a second to import
+
+    figure = heatmap.draw(collection)
+    return heatmap.save(figure, folder / "heatmap") if figure is not None else []

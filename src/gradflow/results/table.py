@@ -1,0 +1,187 @@
+"""The results table: runs that differ only in their seed share a row."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradflow.errors import ConfigError, choose_from
+from gradflow.results.estimate import Estimate, geometric_mean, mean_interval
+from gradflow.runs.diagnosis import VERDICTS
+from gradflow.runs.planfile import Collection
+from gradflow.runs.record import DONE, Record
+
+RECIPE = ("activation", "init", "norm", "skip")
+DEFAULT_COLUMNS = ("metric", "gradient_ratio", "verdict", "runs")
+
+Value = Estimate | float | str | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: the choices it stands for, and a value per column."""
+
+    labels: dict[str, Any]
+    values: dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is shown in every format.
+
+    Attributes:
+        title: of the sweep.
+        rows: choices that tell the lines apart.
+        columns: what is shown of each.
+        metric: what 'metric' stands for, e.g. 'test/accuracy'.
+        lines: in the order of the plan, numbers ascending.
+        notes: what a reader must know of the figures.
+    """
+
+    title: str
+    rows: list[str]
+    columns: list[str]
+    metric: str
+    lines: list[Line]
+    notes: list[str]
+
+    def header(self, column: str) -> str:
+        words = {"metric": self.metric.replace("/", " "), "gradient_ratio": "gradient ratio"}
+        return words.get(column, column)
+
+
+def make_table(
+    collection: Collection, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None
+) -> Table:
+    """The table of a folder's runs.
+
+    Args:
+        collection: from `collect`.
+        rows: choices that tell lines apart; those that vary, other than the seed, unless given. Where several of
+            activation, init, norm and skip vary they appear together as 'recipe'.
+        columns: 'metric' (the task's headline figure), 'gradient_ratio' (first block ÷ last block, geometric mean over
+            training and seeds), 'verdict', 'runs' (done of planned), 'steps', or any figure of a result, such as
+            'val/loss' or 'cost/train_seconds'.
+
+    Raises:
+        ConfigError: for a row or column that no run has.
+    """
+    known = sorted({key for labels in collection.planned.values() for key in labels})
+    chosen_rows = list(rows) if rows else _varying(collection)
+    chosen_columns = list(columns) if columns else list(DEFAULT_COLUMNS)
+    records = collection.found.records
+    figures = sorted({name for record in records.values() for name in _figures(record)})
+    faults = [f"--rows {row}: unknown; {choose_from(row, known)}" for row in chosen_rows if row not in known]
+    allowed = [*DEFAULT_COLUMNS, *figures]
+    faults += [f"--cols {c}: unknown; {choose_from(c, allowed)}" for c in chosen_columns if c not in allowed]
+    if faults:
+        raise ConfigError(*faults)
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for run_id, labels in collection.planned.items():
+        groups.setdefault(tuple(labels.get(row) for row in chosen_rows), []).append(run_id)
+    lines = [
+        Line(
+            dict(zip(chosen_rows, key, strict=True)),
+            {column: _value(column, [records.get(run_id) for run_id in run_ids]) for column in chosen_columns},
+        )
+        for key, run_ids in _ordered(groups)
+    ]
+    metrics = sorted({record.result["metric"] for record in records.values() if record.result})
+    metric = metrics[0] if len(metrics) == 1 else "metric"
+    return Table(collection.name, chosen_rows, chosen_columns, metric, lines, _notes(collection, chosen_columns))
+
+
+def _varying(collection: Collection) -> list[str]:
+    seen: dict[str, set[Any]] = {}
+    for labels in collection.planned.values():
+        for key, value in labels.items():
+            seen.setdefault(key, set()).add(value)
+    follows_seed = {"seed"} | {k for k in seen if k.endswith("split_seed")}
+    varying = [key for key, values in seen.items() if len(values) > 1 and key not in follows_seed]
+    parts = [key for key in varying if key in RECIPE or key.partition(".")[0] in RECIPE]
+    words = [key for key in parts if key in RECIPE]
+    if len(words) > 1:
+        varying = [key for key in varying if key not in words]  # 'recipe' is among them already
+    else:
+        varying = [key for key in varying if key != "recipe"]
+    return sorted(varying, key=lambda key: (key not in ("task", "model", "depth", "width"), key == "recipe")) or [
+        "depth"
+    ]
+
+
+def _ordered(groups: dict[tuple[Any, ...], list[str]]) -> list[tuple[tuple[Any, ...], list[str]]]:
+    """Numbers ascending, words in the order in which the plan first names them."""
+    place: list[dict[Any, int]] = []
+    for column in zip(*groups, strict=True):
+        distinct = list(dict.fromkeys(column))
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in distinct):
+            distinct.sort()
+        place.append({value: i for i, value in enumerate(distinct)})
+    return sorted(groups.items(), key=lambda item: [order[v] for order, v in zip(place, item[0], strict=True)])
+
+
+def _value(column: str, records: list[Record | None]) -> Value:
+    results = [record.result for record in records if record is not None and record.result]
+    if column == "verdict":
+        return _verdicts(records)
+    if column == "runs":
+        done = sum(record is not None and record.state in DONE for record in records)
+        return f"{done}/{len(records)}"
+    if column == "gradient_ratio":
+        ratios = [result["gradient"]["ratio"] for result in results if result.get("gradient")]
+        return geometric_mean([ratio for ratio in ratios if ratio is not None])
+    values = [_figures_of(result).get(result["metric"] if column == "metric" else column) for result in results]
+    return mean_interval([value for value in values if value is not None])
+
+
+def _verdicts(records: list[Record | None]) -> str:
+    """'healthy', or with several kinds 'healthy 2/3, failed 1/3': runs without a result are told, not dropped."""
+    words = Counter(_verdict(record) for record in records)
+    if len(words) == 1:
+        return next(iter(words))
+    order = {word: i for i, word in enumerate((*VERDICTS, "running", "preempted", "stale", "failed", "missing"))}
+    return ", ".join(f"{w} {words[w]}/{len(records)}" for w in sorted(words, key=lambda w: order.get(w, 99)))
+
+
+def _verdict(record: Record | None) -> str:
+    if record is None:
+        return "missing"
+    return str(record.result["verdict"]) if record.result else record.state
+
+
+def _figures(record: Record) -> dict[str, float]:
+    return _figures_of(record.result) if record.result else {}
+
+
+def _figures_of(result: dict[str, Any]) -> dict[str, float]:
+    """Every number of a result under one name."""
+    flat = {**result["metrics"], "steps": result["steps"]}
+    flat |= {f"cost/{name}": value for name, value in result["cost"].items()}
+    return {
+        name: float(value)
+        for name, value in flat.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def _notes(collection: Collection, columns: list[str]) -> list[str]:
+    states = Counter(record.state for record in collection.found.records.values())
+    notes = []
+    if any(column not in ("gradient_ratio", "verdict", "runs") for column in columns):
+        notes.append("mean ± half-width of the 95 % Student t interval over the seeds of a row")
+    if "gradient_ratio" in columns:
+        notes.append(
+            "gradient ratio: norm of the first block's gradient ÷ the last block's, "
+            "geometric mean over training and seeds"
+        )
+    if states["diverged"]:
+        notes.append(
+            f"{states['diverged']} diverged: their loss became non-finite; they have no accuracy and enter no mean"
+        )
+    lacking = len(collection.planned) - sum(states[state] for state in DONE)
+    if lacking:
+        notes.append(f"{lacking} of {len(collection.planned)} runs have no result and enter no mean")
+    return notes

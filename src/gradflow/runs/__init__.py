@@ -1,0 +1,1 @@
+"""One run: its config, its identity, its execution and its record."""

@@ -1,0 +1,184 @@
+"""From a config to Python objects, and the check of that before anything trains."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from pydantic import ConfigDict, ValidationError, create_model
+
+from gradflow.errors import ConfigError, choose_from
+from gradflow.models.initializers import initialize
+from gradflow.models.network import Network
+from gradflow.rng import stream
+from gradflow.runs.config import FACTORS, Config, explain
+from gradflow.tasks.classification import Classification
+from gradflow.training.budget import Budget
+from gradflow.training.optimizers import parameter_groups
+
+Initialize = Callable[[Network], None]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What one run is made of."""
+
+    task: Classification
+    network: Network
+    make_optimizer: Callable[..., Any]
+    schedule: Callable[[int, int], float]
+    budget: Budget
+
+
+def build(config: Config) -> Pieces:
+    """The task, the initialised network on the CPU, and how it is trained.
+
+    Raises:
+        ConfigError: for what `check_keys` refuses, and for parts that do not go together.
+    """
+    pieces = _assemble(config)
+    initialize(pieces.network, _factory("init", config.init), stream(config.seed, "init"))
+    return pieces
+
+
+def preflight(config: Config) -> list[str]:
+    """Build a run on torch's meta device, which has shapes but no memory, and pass one batch through it.
+
+    Returns:
+        What is wrong, one line each; empty if the run can start.
+    """
+    faults = check_keys(config)
+    if faults:
+        return faults
+    try:
+        with torch.device("meta"):
+            pieces = _assemble(config)
+            batch = torch.empty(min(2, pieces.task.batch_size), *pieces.task.input_shape)
+            out = pieces.network(batch)
+        pieces.make_optimizer(parameter_groups(pieces.network))
+        pieces.schedule(0, pieces.budget.total)
+        weight = next(p for p in pieces.network.parameters() if p.ndim >= 2)
+        _make("init", config.init, torch.empty(weight.shape[0], 1), torch.Generator())
+    except ConfigError as error:
+        return list(error.lines)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        return [_first_line(error)]
+    if out.shape != (len(batch), pieces.task.outputs):
+        return [f"the network's output has shape {tuple(out.shape)}, but the task needs {pieces.task.outputs} outputs"]
+    if config.trainer.precision == "16-mixed" and config.instruments.loss_scale is not None:
+        return ["instruments.loss_scale does not go with trainer.precision=16-mixed: float16 would overflow"]
+    return []
+
+
+def prepare_data(configs: Iterable[Config]) -> list[str]:
+    """See to it, once per data set, that the data are there; what is wrong, one line each."""
+    faults: list[str] = []
+    for config in {(repr(config.task), config.paths.data): config for config in configs}.values():
+        try:
+            _make("task", config.task).prepare(Path(config.paths.data))
+        except ConfigError as error:
+            faults += error.lines
+    return faults
+
+
+def check_keys(config: Config) -> list[str]:
+    """Compare each factor's keys and values with the parameters of the Python definition it names."""
+    faults: list[str] = []
+    for name in FACTORS:
+        node = getattr(config, name)
+        try:
+            keys, model = _signature(node["_target_"])
+        except LookupError:
+            faults.append(f"{name}._target_={node['_target_']}: no such Python definition")
+            continue
+        given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
+        if model is not None:
+            try:
+                model.model_validate(given)
+            except ValidationError as error:
+                faults += explain(error, given, f"{name}.", keys)
+        elif keys:
+            faults += [
+                f"{name}.{key}={value}: unknown key; {choose_from(key, keys)}"
+                for key, value in given.items()
+                if key not in keys
+            ]
+    return faults
+
+
+@cache
+def _signature(target: str) -> tuple[list[str], Any]:
+    """The keys that a definition takes from a config file, and the model that checks their values.
+
+    Parameters before a `/` are given by gradflow. A definition from elsewhere, without hints we can read, is checked
+    for its keys alone.
+    """
+    try:
+        function = pydoc.locate(target)
+    except pydoc.ErrorDuringImport as error:
+        raise LookupError(target) from error
+    if not callable(function):
+        raise LookupError(target)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return [], None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return [], None
+    own = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    keys = [p.name for p in own]
+    if not target.startswith("gradflow."):
+        return keys, None
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in own}
+    return keys, create_model("Keys", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def _factory(name: str, node: dict[str, Any]) -> Callable[..., Any]:
+    """The definition a node names with the node's values filled in, to be called many times.
+
+    Hydra decides whether a config may name it; its wrapper, which would decide anew at every call, is taken off.
+    """
+    wrapped = _make(name, {**node, "_partial_": True})
+    return partial(wrapped.func, *wrapped.args, **wrapped.keywords)
+
+
+def _make(name: str, node: dict[str, Any], *given: Any) -> Any:
+    """Call the definition a node names; mistakes come back in its own words."""
+    try:
+        return instantiate(node, *given)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        if isinstance(cause, ValueError | TypeError):
+            raise ConfigError(_first_line(cause)) from error
+        raise ConfigError(f"{name}: {_first_line(error)}") from error
+
+
+def _assemble(config: Config) -> Pieces:
+    task = _make("task", config.task)
+    parts = [_factory(name, getattr(config, name)) for name in ("activation", "norm", "skip")]
+    network = _make("model", config.model, task.input_shape, task.outputs, config.depth, config.width, *parts)
+    trainer = config.trainer
+    total = trainer.max_steps if trainer.max_epochs is None else trainer.max_epochs * task.steps_per_epoch
+    return Pieces(
+        task,
+        network,
+        partial(_make, "optimizer", config.optimizer),
+        _factory("scheduler", config.scheduler),
+        Budget(total, trainer.log_every_n_steps, trainer.val_every_n_steps, trainer.checkpoint_every_n_steps),
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

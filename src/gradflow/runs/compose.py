@@ -1,0 +1,258 @@
+"""From overrides to a resolved config, by Hydra's own grammar and defaults lists.
+
+Hydra composes each combination of config files once; plain values (`depth=3`) are then set on a copy, as Hydra itself
+does last, so that a plan of thousands of cells costs milliseconds each. Hydra accepts `+typo=1` and misspelt keys in
+files without a word: here the composed config is checked against what its parts can take.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from gradflow.errors import ConfigError, choose_from
+from gradflow.runs.config import Config, validate
+
+HIDDEN_GROUPS = ("sweep", "hydra")  # a sweep is not part of a run's config
+
+
+def conf_dir() -> Path:
+    """The folder of config files: inside an installed package, or at the top of a clone."""
+    installed = Path(__file__).parents[1] / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
+
+
+class Composer:
+    """Composes configs. Made by `composer()`.
+
+    Args:
+        loader: Hydra's, which knows the groups.
+        search_path: override that adds the user's own folder, if any.
+    """
+
+    def __init__(self, loader: ConfigLoader, search_path: list[str]) -> None:
+        self.loader = loader
+        self._search_path = search_path
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._parsed: dict[str, Override] = {}  # the cells of a grid repeat the same few texts
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def groups(self) -> dict[str, list[str]]:
+        """Every config group with its values."""
+        names = self.loader.list_groups("")
+        return {name: self.values(name) for name in sorted(names) if name not in HIDDEN_GROUPS}
+
+    def values(self, group: str) -> list[str]:
+        return list(self.loader.get_group_options(group))
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        """Read overrides by Hydra's grammar.
+
+        Raises:
+            ConfigError: one line for each that cannot be read.
+        """
+        parsed, faults = [], []
+        for text in overrides:
+            try:
+                if text not in self._parsed:
+                    self._parsed[text] = self._parser.parse_overrides([text])[0]
+                parsed.append(self._parsed[text])
+            except (OverrideParseException, HydraException) as error:
+                reason = str(error).splitlines()[0]
+                faults.append(f"{text}: cannot be read ({reason}); write key=value, e.g. depth=10")
+        if faults:
+            raise ConfigError(*faults)
+        return parsed
+
+    def expand(self, overrides: Sequence[str]) -> Iterator[list[str]]:
+        """One list of plain overrides per cell of the grid: choices, ranges and globs multiply out."""
+        axes: list[list[str]] = []
+        for override in self.parse(overrides):
+            if override.is_sweep_override():
+                try:
+                    key = override.get_key_element()
+                    axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+                except HydraException as error:
+                    raise ConfigError(f"{override.input_line}: {error}") from None
+                if not axes[-1]:
+                    raise ConfigError(f"{override.input_line}: matches nothing; {self._allowed(override)}")
+            else:
+                axes.append([str(override.input_line)])
+        return (list(cell) for cell in itertools.product(*axes))
+
+    def untyped(self, overrides: Sequence[str]) -> DictConfig:
+        """The composed config, before its types are checked.
+
+        Raises:
+            ConfigError: for an unknown group, value or key, or a value that cannot be set.
+        """
+        groups, values, faults = [], [], []
+        for override in self.parse(overrides):
+            name = override.key_or_group
+            if override.is_sweep_override():
+                faults.append(f"{override.input_line}: several values make a sweep; use 'gradflow sweep'")
+            elif name.split(".")[0] == "hydra" or name.split("/")[0] in HIDDEN_GROUPS:
+                faults.append(f"{override.input_line}: unknown key for one run; {choose_from(name, self._top())}")
+            elif self._is_group(override):
+                value = override.value()
+                if name == "experiment" and value is None:
+                    continue  # the default: no experiment
+                if value not in self.values(name):
+                    faults.append(f"{override.input_line}: unknown value; {choose_from(value, self.values(name))}")
+                groups.append(str(override.input_line))
+            else:
+                values.append(override)
+        if faults:
+            raise ConfigError(*faults)
+        config = self._base(tuple(groups)).copy()
+        for override in values:
+            fault = _set(config, override)
+            if fault:
+                faults.append(fault)
+        if faults:
+            raise ConfigError(*faults)
+        return config
+
+    def config(self, overrides: Sequence[str]) -> Config:
+        """The resolved and checked config of one run."""
+        return resolve(self.untyped(overrides))
+
+    def sweep(self, name: str) -> dict[str, Any]:
+        """The content of `conf/sweep/<name>.yaml`.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        if name not in self.values("sweep"):
+            raise ConfigError(f"+sweep={name}: unknown value; {choose_from(name, self.values('sweep'))}")
+        found = self.loader.repository.load_config(f"sweep/{name}")  # type: ignore[attr-defined]
+        content = OmegaConf.to_container(found.config, resolve=True)
+        assert isinstance(content, dict)
+        return {str(key): value for key, value in content.items()}
+
+    def _is_group(self, override: Override) -> bool:
+        known = self.loader.repository.group_exists(override.key_or_group)  # type: ignore[attr-defined]
+        return bool(known) and not isinstance(override.value(), dict | list)
+
+    def _allowed(self, override: Override) -> str:
+        return choose_from("", self.values(override.key_or_group))
+
+    def _top(self) -> list[str]:
+        return [str(key) for key in self._base(())]
+
+    def _base(self, groups: tuple[str, ...]) -> DictConfig:
+        if groups not in self._composed:
+            try:
+                self._composed[groups] = compose("train", overrides=[*self._search_path, *groups])
+            except (ConfigCompositionException, HydraException, OmegaConfBaseException) as error:
+                raise ConfigError(self._composition_fault(error, groups)) from None
+        return self._composed[groups]
+
+    def _composition_fault(self, error: Exception, groups: tuple[str, ...]) -> str:
+        """Hydra's message about a defaults list, with the nearest match where a file is missing."""
+        wanted = getattr(error, "missing_cfg_file", None)
+        first = str(error).strip().splitlines()[0]
+        if wanted:
+            group, _, name = str(wanted).rpartition("/")
+            known = self.values(group) if group in self.loader.list_groups("") else list(self.groups())
+            word = name if group in self.loader.list_groups("") else group
+            return f"defaults list: no config file '{wanted}'; {choose_from(word, known)}"
+        return f"{' '.join(groups) or 'conf/train.yaml'}: {first}"
+
+
+@contextmanager
+def composer(config_dir: str | None = None) -> Iterator[Composer]:
+    """Start Hydra's composition; `config_dir` is a person's own folder, searched before gradflow's.
+
+    Raises:
+        ConfigError: if `config_dir` is not a folder.
+    """
+    search: list[str] = []
+    if config_dir is not None:
+        own = Path(config_dir).resolve()
+        if not own.is_dir():
+            raise ConfigError(f"--config-dir {config_dir}: no such folder; it should hold folders such as activation/")
+        search = [f"hydra.searchpath=[file://{own}]"]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(conf_dir().resolve()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        if search:
+            loader = _with_search_path(loader, search)
+        yield Composer(loader, search)
+
+
+def resolve(config: DictConfig) -> Config:
+    """Interpolations filled in, types checked.
+
+    Raises:
+        ConfigError: for an interpolation that leads nowhere, and everything `validate` refuses.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", "") or "config"
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from None
+    assert isinstance(values, dict)
+    return validate({str(key): value for key, value in values.items()})
+
+
+def _with_search_path(loader: ConfigLoader, search: list[str]) -> ConfigLoader:
+    """Hydra adds `hydra.searchpath` while it composes; do that once, so that groups are listed in full."""
+    with_path = compose("train", overrides=search, return_hydra_config=True)
+    sources = list(with_path.hydra.runtime.config_sources)
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+
+    path = ConfigSearchPathImpl()
+    for source in sources:
+        if source.path and source.provider != "schema":
+            path.append(provider=source.provider, path=f"{source.schema}://{source.path}")
+    return ConfigLoaderImpl(path)
+
+
+def _set(config: DictConfig, override: Override) -> str | None:
+    """Set, add or delete one value, as Hydra's own override does; what is wrong with it, or None."""
+    key, line = override.key_or_group, override.input_line
+    parent, _, leaf = key.rpartition(".")
+    holder = OmegaConf.select(config, parent) if parent else config
+    if override.type is OverrideType.DEL:
+        if not isinstance(holder, DictConfig) or leaf not in holder:
+            return _unknown(config, key, str(line))
+        with open_dict(holder):
+            del holder[leaf]
+        return None
+    if override.type is OverrideType.CHANGE and (not isinstance(holder, DictConfig) or leaf not in holder):
+        return _unknown(config, key, str(line))
+    try:
+        OmegaConf.update(config, key, override.value(), merge=True, force_add=override.type is not OverrideType.CHANGE)
+    except OmegaConfBaseException as error:
+        return f"{line}: {str(error).splitlines()[0]}"
+    return None
+
+
+def _unknown(config: DictConfig, key: str, line: str) -> str:
+    """The line for a key that is not there: the nearest at its own level, or elsewhere."""
+    parent, _, leaf = key.rpartition(".")
+    holder: Any = config
+    walked: list[str] = []
+    for part in parent.split(".") if parent else []:
+        if not isinstance(holder, DictConfig) or part not in holder:
+            leaf = part
+            break
+        holder = holder[part]
+        walked.append(part)
+    level = [str(k) for k in holder if k != "_target_"] if isinstance(holder, DictConfig) else []
+    names = [".".join([*walked, name]) for name in level]
+    return f"{line}: unknown key; {choose_from('.'.join([*walked, leaf]), names)}"

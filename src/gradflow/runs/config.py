@@ -1,0 +1,172 @@
+"""What a resolved config may hold: the typed core. The keys of factors are those of their Python definitions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from gradflow.checked import Count, Positive, Several
+from gradflow.errors import ConfigError, choose_from
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _is_target(node: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(node.get("_target_"), str):
+        raise ValueError("needs a _target_, the Python definition it stands for")
+    return node
+
+
+def _is_duration(text: object) -> object:
+    parts = str(text).split(":")
+    if len(parts) != 4 or not all(part.isdigit() for part in parts):
+        raise ValueError("must look like DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes")
+    return text
+
+
+def _is_power_of_two(value: float) -> float:
+    if value <= 0 or float(value).hex().rpartition("p")[0] not in ("0x1.0000000000000", "0x1.0"):
+        raise ValueError("must be a power of two, so that dividing it out is exact")
+    return value
+
+
+Node = Annotated[dict[str, Any], AfterValidator(_is_target)]
+
+FACTORS = ("task", "model", "activation", "init", "norm", "skip", "optimizer", "scheduler")
+
+
+class Trainer(_Part):
+    max_steps: Several
+    max_epochs: Several | None
+    max_time: Annotated[str, BeforeValidator(_is_duration)] | None
+    precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true"]
+    gradient_clip_val: Positive | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+    val_every_n_steps: Several
+    log_every_n_steps: Several
+    checkpoint_every_n_steps: Several
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    threads: Several
+
+
+class Logger(_Part):
+    mode: Literal["offline", "online", "disabled"]
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+
+
+class Instruments(_Part):
+    every_n_steps: Several | None
+    loss_scale: Annotated[float, AfterValidator(_is_power_of_two)] | None
+
+
+class Paths(_Part):
+    runs: str
+    sweeps: str
+    data: str
+
+
+class Config(_Part):
+    """One run's resolved config."""
+
+    task: Node
+    model: Node
+    activation: Node
+    init: Node
+    norm: Node
+    skip: Node
+    optimizer: Node
+    scheduler: Node
+    trainer: Trainer
+    logger: Logger
+    instruments: Instruments
+    depth: Several
+    width: Several | Annotated[list[Several], Field(min_length=1)]
+    seed: Annotated[Count, Field(lt=2**63)]
+    paths: Paths
+
+
+def validate(values: dict[str, Any]) -> Config:
+    """The typed config.
+
+    Raises:
+        ConfigError: one line per unknown or missing key, wrong type or impossible value.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(*explain(error, values)) from None
+
+
+def explain(
+    error: ValidationError, values: dict[str, Any], prefix: str = "", known: list[str] | None = None
+) -> list[str]:
+    """pydantic's findings as lines that name the key, the value, what is allowed and the nearest match.
+
+    Args:
+        error: what pydantic found.
+        values: what it looked at.
+        prefix: of the keys, e.g. 'optimizer.'.
+        known: the allowed keys, where `Config` does not say.
+    """
+    lines: dict[str, str] = {}
+    for finding in error.errors():
+        path = [str(part) for part in finding["loc"]]
+        where = _value_at(values, path)
+        key = prefix + ".".join(path if where is not None else path[:1])
+        while where is None and len(path) > 1:  # pydantic names the branch of a union last
+            path = path[:-1]
+            where = _value_at(values, path)
+            key = prefix + ".".join(path)
+        if finding["type"] == "extra_forbidden":
+            allowed = known if known is not None else known_keys(path[:-1])
+            lines[key] = f"{key}={_shown(finding['input'])}: unknown key; {choose_from(path[-1], allowed)}"
+        elif finding["type"] == "missing":
+            lines[prefix + ".".join(map(str, finding["loc"]))] = (
+                f"{prefix + '.'.join(map(str, finding['loc']))}: missing; it needs a value"
+            )
+        elif finding["type"] == "literal_error":
+            words = [word.strip().strip("'") for word in _words(finding["ctx"]["expected"])]
+            lines[key] = f"{key}={_shown(finding['input'])}: unknown value; {choose_from(finding['input'], words)}"
+        else:
+            message = finding["msg"].removeprefix("Value error, ").replace("Input should", "should")
+            said = lines.get(key)
+            if said is None:
+                lines[key] = f"{key}={_shown(finding['input'])}: {message}"
+            elif message not in said:
+                lines[key] = f"{said}, or {message}"
+    return list(lines.values())
+
+
+def known_keys(path: list[str]) -> list[str]:
+    """The keys that the typed core allows below a path."""
+    part: Any = Config
+    for name in path:
+        part = part.model_fields[name].annotation
+    return list(part.model_fields)
+
+
+def _words(expected: str) -> list[str]:
+    return expected.replace(" or ", ", ").split(",")
+
+
+def _value_at(values: Any, path: list[str]) -> Any:
+    for part in path:
+        if isinstance(values, dict) and part in values:
+            values = values[part]
+        elif isinstance(values, list) and part.isdigit() and int(part) < len(values):
+            values = values[int(part)]
+        else:
+            return None
+    return values if values is not None else "null"
+
+
+def _shown(value: Any) -> str:
+    """A value as a person would type it, cut short."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

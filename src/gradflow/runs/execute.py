@@ -1,0 +1,260 @@
+"""Train one run: from a config to a record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+import socket
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+
+from gradflow.instruments.gradient_flow import GradientFlow
+from gradflow.instruments.ratio import GradientRatio, gradient_ratio
+from gradflow.rng import stream
+from gradflow.runs.build import Pieces, build
+from gradflow.runs.config import Config
+from gradflow.runs.diagnosis import diagnose
+from gradflow.runs.environment import environment, switches
+from gradflow.runs.identity import labels, run_id, title
+from gradflow.runs.record import is_done, locked, write_bytes, write_json
+from gradflow.runs.recorder import Recorder, newest_checkpoint
+from gradflow.runs.stop import InterruptedRun, Stop
+from gradflow.runs.wandb_logger import finish, make_logger
+from gradflow.training.learner import Learner, clipper
+
+OnProgress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: 'completed', 'diverged', 'preempted', 'failed', 'done' before, or 'busy' elsewhere."""
+
+    run_id: str
+    state: str
+    error: str | None = None
+    seconds: float = 0.0
+
+
+def execute(config: Config, overrides: list[str], stop: Stop, on_progress: OnProgress | None = None) -> Outcome:
+    """Train a run that has no result yet, from its newest checkpoint if there is one.
+
+    Never raises for what goes wrong inside the run: that is written to its record, and told by the outcome.
+
+    Args:
+        config: resolved.
+        overrides: what the person typed, kept beside it.
+        stop: granted at the next step boundary.
+        on_progress: see `Recorder`.
+    """
+    name = run_id(config)
+    path = Path(config.paths.runs) / name
+    began = time.monotonic()
+    status: dict[str, Any] = {}
+    try:
+        with locked(path) as mine:
+            if not mine:
+                return Outcome(name, "busy")
+            if is_done(path):
+                return Outcome(name, "done")
+            status = _open_record(path, config, overrides)
+            state, error = "failed", None
+            try:
+                state = _train(path, config, status, stop, on_progress)
+            except InterruptedRun:
+                state = "preempted"
+            except Exception as fault:  # noqa: BLE001 - one run's fault, whatever it is, must not end its neighbours
+                error = "".join(traceback.format_exception(fault))
+            finally:
+                finish(state)
+            write_json(path / "status.json", {**status, "state": state, "heartbeat": time.time(), "error": error})
+            return Outcome(name, state, _last_line(error), time.monotonic() - began)
+    except OSError as fault:  # the record itself cannot be written
+        return Outcome(name, "failed", f"{path}: {fault.strerror or fault}", time.monotonic() - began)
+
+
+def _open_record(path: Path, config: Config, overrides: list[str]) -> dict[str, Any]:
+    """Write what is known before training, and say that it runs."""
+    write_bytes(path / "config.yaml", _yaml(config.model_dump()))
+    write_bytes(path / "overrides.yaml", _yaml(overrides))
+    status = {
+        "run_id": path.name,
+        "state": "running",
+        "attempt": _attempts(path) + 1,
+        "title": title(labels(config)),
+        "group": config.logger.group,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "started": time.time(),
+        "heartbeat": time.time(),
+        "step": 0,
+        "error": None,
+        "labels": labels(config),
+    }
+    write_json(path / "status.json", status)
+    return status
+
+
+def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_progress: OnProgress | None) -> str:
+    quiet()
+    torch.set_num_threads(config.trainer.threads)
+    torch.manual_seed(stream(config.seed, "global").initial_seed())  # for modules from elsewhere that draw from it
+    pieces = build(config)
+    learner = _learner(pieces, config)
+    checkpoint = newest_checkpoint(path)
+    first_step = checkpoint[1] if checkpoint else 0
+    watched = config.instruments.every_n_steps
+    flow = (
+        None
+        if watched is None
+        else GradientFlow(
+            watched, loss_scale=config.instruments.loss_scale, clipped=config.trainer.gradient_clip_val is not None
+        )
+    )
+    write_json(path / "environment.json", {**environment(), **switches()})
+    recorder = Recorder(path, status, first_step, flow, stop, on_progress)
+    logger = make_logger(config, path)
+    trainer = Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=config.trainer.precision,
+        max_epochs=-1,
+        max_time=config.trainer.max_time,
+        callbacks=[flow, recorder] if flow is not None else [recorder],
+        logger=logger if logger is not None else False,
+        default_root_dir=path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(learner, ckpt_path=checkpoint[0] if checkpoint else None, weights_only=True)
+    if learner.diverged_at is None:
+        trainer.test(learner, verbose=False)
+    recorder.write_series()
+    result = _result(config, pieces, learner, recorder, trainer)
+    if logger is not None:
+        _summarize(logger, result)
+    write_json(path / "result.json", result)
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    return str(result["state"])
+
+
+def _learner(pieces: Pieces, config: Config) -> Learner:
+    folder, clip = Path(config.paths.data), config.trainer.gradient_clip_val
+    return Learner(
+        pieces.network,
+        pieces.task,
+        lambda device, rank, world: pieces.task.load(folder, config.seed, device, rank, world),
+        pieces.make_optimizer,
+        pieces.schedule,
+        pieces.budget,
+        clipper(clip, config.trainer.gradient_clip_algorithm) if clip is not None else None,
+    )
+
+
+def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder, trainer: Trainer) -> dict[str, Any]:
+    """What the run showed. All but 'cost' is the same, bit for bit, whenever the run is repeated on one machine."""
+    diverged = learner.diverged_at is not None
+    ratio = _ratio(recorder)
+    device = trainer.strategy.root_device
+    result: dict[str, Any] = {
+        "run_id": run_id(config),
+        "state": "diverged" if diverged else "completed",
+        "title": title(labels(config)),
+        "labels": labels(config),
+        "steps": learner.steps_done,
+        "diverged_at": learner.diverged_at,
+        "metric": f"test/{pieces.task.metric}",
+        "chance": pieces.task.chance,
+        "test_size": len(learner.data.splits["test"]),
+        "metrics": dict(sorted(recorder.final.items())),
+        "gradient": None
+        if ratio is None
+        else {"ratio": ratio.value, **{k: v for k, v in asdict(ratio).items() if k != "value"}},
+    }
+    verdict, signs = diagnose(result)
+    ran = learner.steps_done - recorder.first_step
+    return result | {
+        "verdict": verdict,
+        "signs": [asdict(sign) for sign in signs],
+        "cost": {
+            "device": str(device),
+            "attempts": recorder.status["attempt"],
+            "train_seconds": recorder.train_seconds,
+            "steps_per_second": ran / recorder.train_seconds if recorder.train_seconds else None,
+            "parameters": sum(p.numel() for p in pieces.network.parameters()),
+            "peak_memory_bytes": _peak_memory(device),
+        },
+    }
+
+
+def _ratio(recorder: Recorder) -> GradientRatio | None:
+    """First block ÷ last block, from the record's own rows, so that it holds across restarts."""
+    table = recorder.gradflow.table().to_pydict()
+    norms: dict[tuple[int, int], float] = {
+        (step, block): value
+        for step, block, quantity, value in zip(
+            table["step"], table["block"], table["quantity"], table["value"], strict=True
+        )
+        if quantity == "grad_norm" and block is not None
+    }
+    if not norms:
+        return None
+    last = max(block for _, block in norms)
+    steps = sorted({step for step, block in norms if block == 0})
+    return gradient_ratio([norms[step, 0] for step in steps], [norms[step, last] for step in steps])
+
+
+def _summarize(logger: Logger, result: dict[str, Any]) -> None:
+    flat = {key: result[key] for key in ("state", "verdict", "steps", "diverged_at")}
+    flat |= {f"final/{name}": value for name, value in result["metrics"].items()}
+    flat |= {f"gradient/{name}": value for name, value in (result["gradient"] or {}).items()}
+    flat |= {f"cost/{name}": value for name, value in result["cost"].items()}
+    logger.experiment.summary.update(flat)  # type: ignore[attr-defined]
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Of the GPU's allocations, or of the whole process on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _attempts(path: Path) -> int:
+    from gradflow.runs.record import Unreadable, read
+
+    try:
+        earlier = read(path)
+    except Unreadable:
+        return 0
+    return int(earlier.status.get("attempt", 0)) if earlier else 0
+
+
+def _last_line(error: str | None) -> str | None:
+    return error.strip().splitlines()[-1] if error else None
+
+
+def _yaml(values: Any) -> bytes:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
+
+
+def quiet() -> None:
+    """Lightning's advice is for its own users; a run's record says what there is to say."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*(dataloader|num_workers|LeafSpec|_register_pytree).*")

@@ -1,0 +1,74 @@
+"""Which run a config is: its id, and the words for it in a table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from gradflow.runs.config import FACTORS, Config
+
+BUDGET = ("max_steps", "max_epochs", "max_time", "precision", "gradient_clip_val", "gradient_clip_algorithm")
+RECIPE = ("activation", "init", "norm", "skip")
+Label = str | int | float | bool | None
+
+
+def science(config: Config) -> dict[str, Any]:
+    """The part of a config that changes the numbers: task, model, factors, optimiser, budget, seed, precision.
+
+    Left out are where files lie, what is logged and watched, and what it runs on.
+    """
+    values = config.model_dump()
+    return {
+        **{name: values[name] for name in (*FACTORS, "depth", "width", "seed")},
+        "trainer": {name: values["trainer"][name] for name in BUDGET},
+    }
+
+
+def run_id(config: Config) -> str:
+    """Twelve hexadecimal digits: the SHA-256 of the scientific part in canonical form.
+
+    Keys are sorted and whole floats written as integers, so that `lr: 1` and `lr: 1.0` are the same run.
+    """
+    text = json.dumps(_canonical(science(config)), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def labels(config: Config) -> dict[str, Label]:
+    """One flat word or number per choice: {'activation': 'relu', 'optimizer': 'sgd', 'optimizer.lr': 0.05, …}.
+
+    A factor's word is the last part of its `_target_`; 'recipe' joins activation, init, norm and skip.
+    """
+    flat: dict[str, Label] = {}
+    for name, value in science(config).items():
+        _flatten(name, value, flat)
+    flat["recipe"] = " · ".join(str(flat[name]) for name in RECIPE if flat[name] != "none")
+    return flat
+
+
+def title(labels: dict[str, Any]) -> str:
+    """A run's name for people, e.g. 'digits mlp sigmoid · fan_in_uniform depth 30 seed 0'."""
+    return f"{labels['task']} {labels['model']} {labels['recipe']} depth {labels['depth']} seed {labels['seed']}"
+
+
+def _flatten(name: str, value: Any, into: dict[str, Label]) -> None:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            into[name] = str(value["_target_"]).rpartition(".")[2]
+        for key, inner in value.items():
+            if key != "_target_":
+                _flatten(f"{name}.{key}", inner, into)
+    elif isinstance(value, list):
+        into[name] = ",".join(map(str, value))
+    else:
+        into[name] = value
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value

@@ -1,0 +1,159 @@
+"""The Lightning callback that writes a run's record while it trains."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gradflow.instruments.flow import flat_rows
+from gradflow.instruments.gradient_flow import GradientFlow
+from gradflow.runs.record import write_json
+from gradflow.runs.series import GRADFLOW, METRICS, Series
+from gradflow.runs.stop import InterruptedRun, Stop
+from gradflow.training.learner import Learner
+
+HEARTBEAT = 2.0  # seconds between two writes of status.json
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+class Recorder(Callback):
+    """Collects figures and measurements, keeps `status.json` fresh, saves checkpoints, and stops when asked to.
+
+    A checkpoint is saved, and a wish to stop is granted, just before a chunk of steps: by then everything that
+    belongs to the steps before, validation included, has been recorded, so that a run that goes on from there leaves
+    the same record as one that was never stopped.
+
+    Args:
+        path: the run's folder.
+        status: what `status.json` holds beside step and heartbeat.
+        first_step: where this attempt begins.
+        flow: the instrument, or None.
+        stop: the wish to stop.
+        on_progress: told (step, total steps, latest training loss) about four times a second.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        status: dict[str, Any],
+        first_step: int,
+        flow: GradientFlow | None,
+        stop: Stop,
+        on_progress: Callable[[int, int, float], None] | None = None,
+    ) -> None:
+        self.path, self.status, self.flow, self.stop, self.on_progress = path, status, flow, stop, on_progress
+        self.first_step = self._saved = first_step
+        # A figure of step s was made after s updates; a gradient of step s before update s + 1.
+        self.metrics = Series(path / "metrics.parquet", METRICS, before=first_step + 1 if first_step else 0)
+        self.gradflow = Series(path / "gradflow.parquet", GRADFLOW, before=first_step)
+        self.final: dict[str, float] = {}
+        self.train_seconds = 0.0
+        self._seen = 0
+        self._loss = math.nan
+        self._beat = self._told = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = time.monotonic()
+        if signal.SIGTERM in self.stop.listening:
+            # Lightning has put its own handler first, which would end the run in the middle of a record.
+            signal.signal(signal.SIGTERM, self.stop.handler)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        learner = _learner(pl_module)
+        step = learner.steps_done
+        if self.stop.requested:
+            if step > self._saved:
+                self._save(trainer, step)
+            raise InterruptedRun
+        if step > self._saved and step % learner.budget.checkpoint_every == 0:
+            self._save(trainer, step)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        learner = _learner(pl_module)
+        self._collect(trainer, learner)
+        now = time.monotonic()
+        if self.on_progress is not None and now - self._told > 0.25:
+            self._told = now
+            self.on_progress(learner.steps_done, learner.budget.total, self._loss)
+        if now - self._beat > HEARTBEAT:
+            self._beat = now
+            self.write_status(step=learner.steps_done)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._collect(trainer, _learner(pl_module))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._collect(trainer, _learner(pl_module))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.train_seconds = time.monotonic() - self._began
+        self._collect(trainer, _learner(pl_module))
+
+    def write_status(self, **more: Any) -> None:
+        self.status.update(heartbeat=time.time(), **more)
+        write_json(self.path / "status.json", self.status)
+
+    def write_series(self) -> None:
+        self.metrics.write()
+        self.gradflow.write()
+
+    def _collect(self, trainer: Trainer, learner: Learner) -> None:
+        """Take what is new from the learner and the instrument, into the record and to the loggers."""
+        per_epoch = learner.task.steps_per_epoch
+        for figure in learner.figures:
+            for name, value in figure.values.items():
+                epoch = max(0, figure.step - 1) // per_epoch
+                self.metrics.add(step=figure.step, epoch=epoch, split=figure.split, name=name, value=value)
+            named = {f"{figure.split}/{name}": value for name, value in figure.values.items()}
+            self.final.update(named)
+            self._loss = named.get("train/loss", self._loss)
+            for logger in trainer.loggers:
+                logger.log_metrics(named, step=figure.step)
+        learner.figures.clear()
+        if self.flow is not None and hasattr(self.flow, "flow"):
+            for measurement in self.flow.flow.measurements[self._seen :]:
+                for row in flat_rows(measurement):
+                    self.gradflow.add(**row)
+            self._seen = len(self.flow.flow.measurements)
+
+    def _save(self, trainer: Trainer, step: int) -> None:
+        """Series first: they may reach further than the checkpoint, and are cut back to it, but never less far."""
+        self.write_series()
+        folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        temporary = folder / f".{os.getpid()}.ckpt"
+        trainer.save_checkpoint(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        if (folder / LAST).exists():
+            os.replace(folder / LAST, folder / PREVIOUS)
+        os.replace(temporary, folder / LAST)
+        self._saved = step
+        self.write_status(step=step)
+
+
+def newest_checkpoint(path: Path) -> tuple[Path, int] | None:
+    """The newest checkpoint that can be read, and its step; a damaged one gives way to the one before."""
+    for name in (LAST, PREVIOUS):
+        file = path / "checkpoints" / name
+        if not file.exists():
+            continue
+        try:
+            step = torch.load(file, map_location="cpu", weights_only=True)["gradflow_step"]
+        except Exception:  # noqa: BLE001 - torch raises half a dozen kinds for a damaged file
+            continue
+        return file, int(step)
+    return None
+
+
+def _learner(module: LightningModule) -> Learner:
+    assert isinstance(module, Learner)
+    return module

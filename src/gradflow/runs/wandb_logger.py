@@ -1,0 +1,49 @@
+"""Weights & Biases: one W&B run per gradflow run, under the same id."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from lightning.pytorch.loggers import WandbLogger
+
+from gradflow.runs.config import Config
+from gradflow.runs.identity import labels, run_id, title
+
+
+def make_logger(config: Config, path: Path) -> WandbLogger | None:
+    """The logger of a run, its files in the record's `wandb/`; None where `logger.mode` is 'disabled'.
+
+    Offline needs no account and sends nothing. The W&B run has the run id, so that one that goes on after a kill is
+    the same W&B run; its x-axis is 'trainer/global_step', the training step.
+    """
+    if config.logger.mode == "disabled":
+        return None
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    run = wandb.init(
+        name=title(labels(config)),
+        dir=path,
+        id=run_id(config),
+        resume="allow" if config.logger.mode == "online" else None,
+        mode=config.logger.mode,
+        project=config.logger.project,
+        entity=config.logger.entity,
+        group=config.logger.group,
+        tags=config.logger.tags,
+        config=labels(config),
+        settings=wandb.Settings(console="off", silent=True, save_code=False, disable_git=True),
+    )
+    run.summary.update({"state": "running"})
+    return WandbLogger(experiment=run)
+
+
+def finish(state: str) -> None:
+    """Close the W&B run, if one is open, so that the next run of this process gets its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        if state in ("failed", "preempted"):
+            wandb.run.summary.update({"state": state})
+        wandb.finish(exit_code=0 if state in ("completed", "diverged") else 1)

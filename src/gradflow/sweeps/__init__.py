@@ -1,0 +1,1 @@
+"""Many runs: planned, then trained by worker processes."""

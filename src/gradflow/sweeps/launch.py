@@ -1,0 +1,86 @@
+"""A sweep from its plan to the end of its last run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradflow.errors import ConfigError
+from gradflow.runs.compose import Composer
+from gradflow.runs.config import Config
+from gradflow.runs.planfile import Plan, PlannedRun, write_plan
+from gradflow.runs.record import is_done
+from gradflow.runs.stop import Stop
+from gradflow.sweeps.plan import Refused, check, make_plan
+
+if TYPE_CHECKING:
+    from gradflow.sweeps.pool import Progress
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan that can start: every cell checked, data in place, written down.
+
+    Attributes:
+        folder: the sweep's.
+        missing: the runs that have no result yet.
+        threads: CPU threads of each run.
+    """
+
+    plan: Plan
+    folder: Path
+    missing: list[PlannedRun]
+    threads: int
+
+
+def prepare(composer: Composer, typed: Sequence[str], command: str) -> Prepared:
+    """Plan a sweep, check the runs that are still to be trained, and write the plan.
+
+    Raises:
+        ConfigError: for words that cannot be read, and missing data.
+        Refused: for impossible cells; nothing is written then.
+        OSError: if the sweep's folder cannot be written.
+    """
+    plan, configs, folder = make_plan(composer, typed, command)
+    missing = [run for run in plan.runs if not is_done(plan.runs_dir / run.run_id)]
+    if missing:  # torch is needed from here on
+        from gradflow.runs.build import preflight, prepare_data
+
+        faults = check(((_cell(run), configs[run.run_id]) for run in missing), preflight)
+        if faults:
+            raise Refused(faults, len(plan.runs))
+        absent = prepare_data(configs[run.run_id] for run in missing)
+        if absent:
+            raise ConfigError(*absent)
+    write_plan(folder, plan)
+    plan.runs_dir.mkdir(parents=True, exist_ok=True)
+    return Prepared(plan, folder, missing, max(_threads(config) for config in configs.values()))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_jobs(threads: int) -> int:
+    """As many processes as the cores hold, each with its share of threads."""
+    return max(1, cores() // threads)
+
+
+def train(prepared: Prepared, jobs: int, stop: Stop, show: Callable[..., None]) -> Progress:
+    """Train what is missing; see `gradflow.sweeps.pool.run_all`."""
+    from gradflow.sweeps.pool import run_all
+
+    done_before = len(prepared.plan.runs) - len(prepared.missing)
+    return run_all(prepared.missing, jobs, prepared.plan.runs_dir, done_before, stop, show)
+
+
+def _cell(run: PlannedRun) -> str:
+    return " ".join(run.overrides)
+
+
+def _threads(config: Config) -> int:
+    return config.trainer.threads

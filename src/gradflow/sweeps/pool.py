@@ -1,0 +1,206 @@
+"""Worker processes on this machine, and what they are doing."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from gradflow.runs.planfile import PlannedRun
+from gradflow.runs.record import Unreadable, mark_failed
+from gradflow.runs.stop import Stop
+
+BUSY_WAIT = 1.0  # seconds before asking again for a run that another process is training
+STOP_WAIT = 60.0  # seconds for workers to reach a step boundary and checkpoint
+
+
+@dataclass
+class Running:
+    """A run under way."""
+
+    run: PlannedRun
+    began: float
+    step: int = 0
+    total: int = 0
+    loss: float = float("nan")
+
+
+@dataclass
+class Progress:
+    """The state of a sweep. `ended` holds (run, state, error, seconds) in the order of ending."""
+
+    total: int
+    done_before: int
+    began: float = field(default_factory=time.monotonic)
+    running: dict[str, Running] = field(default_factory=dict)
+    ended: list[tuple[PlannedRun, str, str | None, float]] = field(default_factory=list)
+
+    def count(self, *states: str) -> int:
+        return sum(state in states for _, state, _, _ in self.ended)
+
+
+class _Worker:
+    def __init__(self, context: Any) -> None:
+        self.orders, theirs = context.Pipe()
+        alive, self._alive = context.Pipe(duplex=False)
+        from gradflow.sweeps.worker import work
+
+        self.process = context.Process(target=work, args=(theirs, alive))
+        self.process.start()
+        theirs.close()
+        alive.close()
+        self.running: Running | None = None
+
+    def close(self) -> None:
+        self.orders.close()
+        self._alive.close()
+
+
+def run_all(
+    runs: list[PlannedRun], jobs: int, runs_dir: Path, done_before: int, stop: Stop, show: Callable[[Progress], None]
+) -> Progress:
+    """Train `runs` in `jobs` processes.
+
+    A worker that dies takes its one run down, which is recorded as failed, and is replaced. When `stop` is wished
+    for, no further run starts, and those under way are checkpointed.
+
+    Args:
+        runs: those that have no result yet.
+        runs_dir: where their records are.
+        done_before: how many of the sweep need not be trained.
+        show: told about every change, and about four times a second.
+    """
+    progress = Progress(len(runs) + done_before, done_before)
+    if not runs:
+        return progress
+    queue = deque((0.0, run) for run in runs)
+    with _workers(min(jobs, len(runs))) as (workers, replace):
+        while (queue or any(w.running for w in workers)) and not stop.requested:
+            for worker in workers:
+                if worker.running is None:
+                    _give(worker, queue, progress)
+            _listen(workers, progress, queue, runs_dir, replace)
+            show(progress)
+        if stop.requested:
+            _wind_down(workers, progress, queue, runs_dir, show)
+    return progress
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[tuple[list[_Worker], Callable[[int], None]]]:
+    """Workers forked from a server that has imported torch and Lightning once."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["gradflow.sweeps.worker"])
+    workers = [_Worker(context) for _ in range(count)]
+
+    def replace(i: int) -> None:
+        workers[i].close()
+        workers[i] = _Worker(context)
+
+    try:
+        yield workers, replace
+    finally:
+        for worker in workers:
+            worker.close()
+        for worker in workers:
+            worker.process.join(STOP_WAIT)
+            if worker.process.is_alive():
+                worker.process.kill()
+
+
+def _give(worker: _Worker, queue: deque[tuple[float, PlannedRun]], progress: Progress) -> None:
+    for _ in range(len(queue)):
+        earliest, run = queue.popleft()
+        if earliest > time.monotonic():
+            queue.append((earliest, run))
+            continue
+        try:
+            worker.orders.send((run.config, run.overrides))
+        except OSError:  # it has just died; its replacement will be asked
+            queue.appendleft((earliest, run))
+            return
+        worker.running = progress.running[run.run_id] = Running(run, time.monotonic())
+        return
+
+
+def _listen(
+    workers: list[_Worker],
+    progress: Progress,
+    queue: deque[tuple[float, PlannedRun]],
+    runs_dir: Path,
+    replace: Callable[[int], None] | None,
+) -> None:
+    """Take what workers say, for a quarter of a second or until one has said something."""
+    speaking = {worker.orders: i for i, worker in enumerate(workers) if not worker.orders.closed}
+    for source in wait(list(speaking), timeout=0.25):
+        i = speaking[source]
+        try:
+            kind, *content = workers[i].orders.recv()
+        except (EOFError, OSError):  # the process is gone
+            _bury(workers[i], progress, runs_dir)
+            if replace is not None:
+                replace(i)
+            continue
+        _hear(workers[i], kind, content, progress, queue)
+
+
+def _hear(
+    worker: _Worker, kind: str, content: list[Any], progress: Progress, queue: deque[tuple[float, PlannedRun]]
+) -> None:
+    running = worker.running
+    if running is None:
+        return
+    if kind == "progress":
+        running.step, running.total, running.loss = content
+    elif content[0].state == "busy":
+        queue.append((time.monotonic() + BUSY_WAIT, running.run))
+        progress.running.pop(running.run.run_id, None)
+        worker.running = None
+    else:
+        _end(worker, progress, content[0].state, content[0].error)
+
+
+def _bury(worker: _Worker, progress: Progress, runs_dir: Path) -> None:
+    """A worker has died: the run it was on failed."""
+    worker.close()
+    worker.process.join(5)
+    if worker.running is not None:
+        run, code = worker.running.run, worker.process.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        error = f"its worker process died ({how})"
+        with suppress(OSError, Unreadable):  # where its record cannot be written, the sweep still tells
+            mark_failed(runs_dir / run.run_id, error)
+        _end(worker, progress, "failed", error)
+
+
+def _end(worker: _Worker, progress: Progress, state: str, error: str | None) -> None:
+    running = worker.running
+    assert running is not None
+    progress.running.pop(running.run.run_id, None)
+    progress.ended.append((running.run, state, error, time.monotonic() - running.began))
+    worker.running = None
+
+
+def _wind_down(
+    workers: list[_Worker],
+    progress: Progress,
+    queue: deque[tuple[float, PlannedRun]],
+    runs_dir: Path,
+    show: Callable[[Progress], None],
+) -> None:
+    """Ask every worker to checkpoint and leave."""
+    for worker in workers:
+        if worker.process.is_alive():
+            worker.process.terminate()
+    deadline = time.monotonic() + STOP_WAIT
+    while any(w.running for w in workers) and time.monotonic() < deadline:
+        _listen(workers, progress, queue, runs_dir, None)
+        show(progress)

@@ -1,0 +1,114 @@
+"""A whole data set as one uint8 tensor on the training device, batched and augmented there.
+
+No worker processes and no host copies: a batch is an index into memory, its augmentation a gather.
+Every random choice comes from a CPU generator named by (seed, epoch), so that step k of a run sees the same batch
+on every machine, with any number of processes, and after a restart.
+
+Shapes: N examples, B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradflow.rng import stream
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split: `x` uint8 [N, C, H, W], `y` int64 [N]."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def to(self, device: torch.device) -> Split:
+        return Split(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """x ↦ (x / top − mean) / std per channel; `top` is the largest value a pixel can take."""
+
+    top: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, x_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
+        shape = (-1, 1, 1)
+        scale = torch.tensor([1 / (self.top * s) for s in self.std], dtype=dtype, device=x_BCHW.device).view(shape)
+        shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=dtype)
+        return x_BCHW.to(dtype).mul_(scale).sub_(shift.to(x_BCHW.device).view(shape))
+
+
+class TrainBatches:
+    """The batch of any step, as a function of (seed, step) alone.
+
+    An epoch is a permutation of the split cut into whole batches; what is left over waits for another epoch.
+
+    Args:
+        split: the training examples, already on the training device.
+        batch_size: examples in one step, over all processes together.
+        seed: of the order and the augmentation.
+        standardize: from uint8 to float.
+        pad: pixels of zero padding around the image before a random crop; 0 for none.
+        flip: whether half of the images, chosen at random, are mirrored left to right.
+        rank, world: this process and how many there are; each takes every `world`-th example of a batch.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        standardize: Standardization,
+        *,
+        pad: int = 0,
+        flip: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.split, self.batch_size, self.seed, self.standardize = split, batch_size, seed, standardize
+        self.pad, self.flip, self.rank, self.world = pad, flip, rank, world
+        self.steps_per_epoch = len(split) // batch_size
+        self._epoch = -1
+        self._draws: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def __call__(self, step: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """The batch of `step` (0 is the first): x [B, C, H, W] standardised, y [B]."""
+        epoch, k = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._draws = epoch, self._draw(epoch)
+        assert self._draws is not None
+        mine = slice(k * self.batch_size + self.rank, (k + 1) * self.batch_size, self.world)
+        order, corner, mirrored = (draw[mine] for draw in self._draws)
+        x, y = self.split.x[order], self.split.y[order]
+        if self.pad:
+            x = crop(x, corner, self.pad)
+        if self.flip:
+            x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
+        return self.standardize(x, dtype), y
+
+    def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One epoch's order [N], crop corners [N, 2] and mirrorings [N], drawn on the CPU and moved at once."""
+        count, generator = len(self.split), stream(self.seed, "batches", epoch)
+        order = torch.randperm(count, generator=generator)
+        corner = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator)
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        device = self.split.x.device
+        return order.to(device), corner.to(device), mirrored.to(device)
+
+
+def crop(x_BCHW: Tensor, corner_B2: Tensor, pad: int) -> Tensor:
+    """Pad by `pad` zeros on every side and cut a window of the old size at each image's own corner."""
+    b, _, h, w = x_BCHW.shape
+    padded = torch.nn.functional.pad(x_BCHW, (pad, pad, pad, pad))
+    rows = corner_B2[:, 0, None] + torch.arange(h, device=x_BCHW.device)
+    columns = corner_B2[:, 1, None] + torch.arange(w, device=x_BCHW.device)
+    image = torch.arange(b, device=x_BCHW.device).view(b, 1, 1)
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

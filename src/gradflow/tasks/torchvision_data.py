@@ -1,0 +1,69 @@
+"""Reading torchvision's data sets, and saying what to do when they are not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradflow.errors import ConfigError
+from gradflow.tasks.classification import Splits
+from gradflow.tasks.holdout import hold_out
+from gradflow.tasks.resident import Split
+
+Dataset = Callable[..., Any]
+
+
+def prepare(make: Dataset, name: str, folder: Path, looked_for: str) -> None:
+    """Check that a data set is in `folder`, unpacking or downloading it where it is not.
+
+    Raises:
+        ConfigError: if it is not there and cannot be fetched: what was looked for, where, and the two ways to get it.
+    """
+    try:
+        _open(make, folder, train=True)
+        _open(make, folder, train=False)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"task={name}: looked for {looked_for} in '{folder}' and could not download it ({reason}); "
+            f"either set GRADFLOW_DATA_DIR (or paths.data) to a folder that holds it in torchvision's layout, "
+            f"or run once with internet access so that torchvision downloads it there"
+        ) from error
+
+
+def read(make: Dataset, folder: Path, held_out: int, split_seed: int) -> Splits:
+    """{"train", "val", "test"}: `held_out` training examples, stratified by label, are the validation split."""
+    train, val = hold_out(*_tensors(_open(make, folder, train=True)), held_out, split_seed)
+    return {"train": train, "val": val, "test": Split(*_tensors(_open(make, folder, train=False)))}
+
+
+def _open(make: Dataset, folder: Path, *, train: bool) -> Any:
+    try:
+        return make(str(folder), train=train, download=False)
+    except RuntimeError:  # torchvision's word for 'not there, or still packed'
+        pass
+    if folder.exists() and not os.access(folder, os.W_OK) and any(folder.iterdir()):
+        return _open_read_only(make, folder, train=train)
+    return make(str(folder), train=train, download=True)
+
+
+def _open_read_only(make: Dataset, folder: Path, *, train: bool) -> Any:
+    """Packed files on a read-only disk: unpack them in a temporary folder of links."""
+    with tempfile.TemporaryDirectory(prefix="gradflow-data-") as copy:
+        for file in (file for file in folder.rglob("*") if file.is_file()):
+            link = Path(copy) / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.resolve())
+        return make(copy, train=train, download=True)
+
+
+def _tensors(dataset: Any) -> tuple[Tensor, Tensor]:
+    """uint8 images [N, C, H, W] and int64 labels [N]."""
+    x, y = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets).long()
+    return (x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()), y

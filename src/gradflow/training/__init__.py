@@ -1,0 +1,1 @@
+"""How it learns: the Lightning module, optimisers and schedules."""
