@@ -81,6 +81,7 @@ def train(options: argparse.Namespace, typed: list[str]) -> int:
             print(OmegaConf.to_yaml(config, resolve=options.resolve), end="")
             return OK
         config_ = compose.config(options.overrides)
+    from gradflow.runs.credentials import check_logger
     from gradflow.runs.identity import run_id
     from gradflow.runs.record import is_done
     from gradflow.runs.stop import Stop
@@ -89,6 +90,7 @@ def train(options: argparse.Namespace, typed: list[str]) -> int:
     if is_done(path):
         print("trained before:")
         return _tell_result(path)
+    check_logger(config_)
     _check_one(config_)
     stop = Stop()
     with stop.on_signals():
@@ -100,7 +102,9 @@ def train(options: argparse.Namespace, typed: list[str]) -> int:
         print(f"gradflow: {path}: another process is training this run at the moment", file=sys.stderr)
         return FAILED
     if outcome.state == "failed":
-        print(f"gradflow: {outcome.error}\n  traceback: {path / 'status.json'}", file=sys.stderr)
+        print(f"gradflow: {outcome.error}", file=sys.stderr)
+        if outcome.recorded:
+            print(f"  traceback: {path / 'status.json'}", file=sys.stderr)
         return FAILED
     return _tell_result(path)
 
@@ -124,7 +128,6 @@ def sweep(options: argparse.Namespace, typed: list[str]) -> int:
         except Refused as refused:
             _tell_refused(refused)
             return USAGE
-        _check_wandb(prepared.plan.runs[0].config["logger"]["mode"])
         total, missing = len(prepared.plan.runs), len(prepared.missing)
         jobs = options.jobs or launch.default_jobs(prepared.threads)
         console.print(
@@ -222,15 +225,6 @@ def _check_one(config: Config) -> None:
     faults = preflight(config) or prepare_data([config])
     if faults:
         raise ConfigError(*faults)
-    _check_wandb(config.logger.mode)
-
-
-def _check_wandb(mode: str) -> None:
-    if mode == "online":
-        from gradflow.doctor import has_wandb_key
-
-        if not has_wandb_key():
-            raise ConfigError("logger.mode=online: no W&B API key found; run 'wandb login', or logger.mode=offline")
 
 
 def _train_with_bar(config: Config, overrides: list[str], stop: Stop) -> Outcome:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gradflow.runs.config import Config
+from gradflow.runs.credentials import has_wandb_key
 
 PACKAGES = (
     "gradflow",
@@ -103,25 +104,12 @@ def _writable(name: str, folder: Path) -> Check:
 
 
 def _wandb(config: Config) -> Check:
-    mode = os.environ.get("WANDB_MODE") or config.logger.mode
+    mode = config.logger.mode
     if mode != "online":
         return Check("wandb", "ok", f"mode {mode}: no account needed, nothing is sent")
     if has_wandb_key():
         return Check("wandb", "ok", "mode online, an API key is there")
     return Check("wandb", "problem", "mode online, but no API key: run 'wandb login', or logger.mode=offline")
-
-
-def has_wandb_key() -> bool:
-    """Whether W&B will find an API key, without reading it into anything of ours."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import netrc
-
-    try:
-        file = os.environ.get("NETRC") or str(Path.home() / ".netrc")
-        return any("wandb" in host for host in netrc.netrc(file).hosts)
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 def _slurm() -> Check:

@@ -91,7 +91,11 @@ def make_table(
     ]
     metrics = sorted({record.result["metric"] for record in records.values() if record.result})
     metric = metrics[0] if len(metrics) == 1 else "metric"
-    return Table(collection.name, chosen_rows, chosen_columns, metric, lines, _notes(collection, chosen_columns))
+    notes = _notes(collection, chosen_columns)
+    pooled = _pooled(collection, groups)
+    if pooled:
+        notes.append(f"a row pools runs that differ in {', '.join(pooled)}: its interval is not over seeds alone")
+    return Table(collection.name, chosen_rows, chosen_columns, metric, lines, notes)
 
 
 def _varying(collection: Collection) -> list[str]:
@@ -110,6 +114,17 @@ def _varying(collection: Collection) -> list[str]:
     return sorted(varying, key=lambda key: (key not in ("task", "model", "depth", "width"), key == "recipe")) or [
         "depth"
     ]
+
+
+def _pooled(collection: Collection, groups: dict[tuple[Any, ...], list[str]]) -> list[str]:
+    """Choices other than the seed in which runs of one row differ."""
+    differing: set[str] = set()
+    for run_ids in groups.values():
+        labels = [collection.planned[run_id] for run_id in run_ids]
+        for key in {key for each in labels for key in each} - {"seed", "recipe"}:
+            if not key.endswith("split_seed") and len({each.get(key) for each in labels}) > 1:
+                differing.add(key)
+    return sorted(differing)
 
 
 def _ordered(groups: dict[tuple[Any, ...], list[str]]) -> list[tuple[tuple[Any, ...], list[str]]]:

@@ -14,6 +14,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import ConfigDict, ValidationError, create_model
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradflow.errors import ConfigError, choose_from
 from gradflow.models.initializers import initialize
@@ -23,8 +24,6 @@ from gradflow.runs.config import FACTORS, Config, explain
 from gradflow.tasks.classification import Classification
 from gradflow.training.budget import Budget
 from gradflow.training.optimizers import parameter_groups
-
-Initialize = Callable[[Network], None]
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ def preflight(config: Config) -> list[str]:
     try:
         with torch.device("meta"):
             pieces = _assemble(config)
+            if pieces.task.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in pieces.network.modules()):
+                return ["norm=batch needs task.batch_size of at least 2, but it is 1: one example has no variance"]
             batch = torch.empty(min(2, pieces.task.batch_size), *pieces.task.input_shape)
             out = pieces.network(batch)
         pieces.make_optimizer(parameter_groups(pieces.network))

@@ -45,6 +45,7 @@ class Outcome:
     state: str
     error: str | None = None
     seconds: float = 0.0
+    recorded: bool = True  # False where not even the record could be written
 
 
 def execute(config: Config, overrides: list[str], stop: Stop, on_progress: OnProgress | None = None) -> Outcome:
@@ -81,11 +82,13 @@ def execute(config: Config, overrides: list[str], stop: Stop, on_progress: OnPro
             write_json(path / "status.json", {**status, "state": state, "heartbeat": time.time(), "error": error})
             return Outcome(name, state, _last_line(error), time.monotonic() - began)
     except OSError as fault:  # the record itself cannot be written
-        return Outcome(name, "failed", f"{path}: {fault.strerror or fault}", time.monotonic() - began)
+        return Outcome(name, "failed", f"{path}: {fault.strerror or fault}", time.monotonic() - began, recorded=False)
 
 
 def _open_record(path: Path, config: Config, overrides: list[str]) -> dict[str, Any]:
     """Write what is known before training, and say that it runs."""
+    for unfinished in (*path.glob(".*.json.*"), *path.glob(".*.parquet.*"), *path.glob("checkpoints/.*.ckpt")):
+        unfinished.unlink()  # a process was killed in the middle of writing it
     write_bytes(path / "config.yaml", _yaml(config.model_dump()))
     write_bytes(path / "overrides.yaml", _yaml(overrides))
     status = {

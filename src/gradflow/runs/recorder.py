@@ -130,9 +130,13 @@ class Recorder(Callback):
         folder = self.path / "checkpoints"
         folder.mkdir(exist_ok=True)
         temporary = folder / f".{os.getpid()}.ckpt"
-        trainer.save_checkpoint(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        try:
+            trainer.save_checkpoint(temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         if (folder / LAST).exists():
             os.replace(folder / LAST, folder / PREVIOUS)
         os.replace(temporary, folder / LAST)

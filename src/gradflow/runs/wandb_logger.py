@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from lightning.pytorch.loggers import WandbLogger
@@ -12,11 +13,19 @@ from gradflow.runs.config import Config
 from gradflow.runs.identity import labels, run_id, title
 
 
+class StepLogger(WandbLogger):
+    """Lightning's logger, with W&B's own step set to the training step, so that every viewer has it as its x-axis
+    and a run that goes on after a kill does not log a step twice."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.experiment.log({**metrics, "trainer/global_step": step}, step=step)
+
+
 def make_logger(config: Config, path: Path) -> WandbLogger | None:
     """The logger of a run, its files in the record's `wandb/`; None where `logger.mode` is 'disabled'.
 
     Offline needs no account and sends nothing. The W&B run has the run id, so that one that goes on after a kill is
-    the same W&B run; its x-axis is 'trainer/global_step', the training step.
+    the same W&B run.
     """
     if config.logger.mode == "disabled":
         return None
@@ -37,7 +46,7 @@ def make_logger(config: Config, path: Path) -> WandbLogger | None:
         settings=wandb.Settings(console="off", silent=True, save_code=False, disable_git=True),
     )
     run.summary.update({"state": "running"})
-    return WandbLogger(experiment=run)
+    return StepLogger(experiment=run)
 
 
 def finish(state: str) -> None:

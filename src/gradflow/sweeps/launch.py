@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gradflow.errors import ConfigError
 from gradflow.runs.compose import Composer
 from gradflow.runs.config import Config
+from gradflow.runs.credentials import check_logger
 from gradflow.runs.planfile import Plan, PlannedRun, write_plan
 from gradflow.runs.record import is_done
 from gradflow.runs.stop import Stop
@@ -46,6 +47,8 @@ def prepare(composer: Composer, typed: Sequence[str], command: str) -> Prepared:
     """
     plan, configs, folder = make_plan(composer, typed, command)
     missing = [run for run in plan.runs if not is_done(plan.runs_dir / run.run_id)]
+    for config in configs.values():
+        check_logger(config)
     if missing:  # torch is needed from here on
         from gradflow.runs.build import preflight, prepare_data
 

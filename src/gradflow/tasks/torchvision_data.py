@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def prepare(make: Dataset, name: str, folder: Path, looked_for: str) -> None:
         ) from error
 
 
+@lru_cache(maxsize=2)  # a worker's next run mostly wants the same data
 def read(make: Dataset, folder: Path, held_out: int, split_seed: int) -> Splits:
     """{"train", "val", "test"}: `held_out` training examples, stratified by label, are the validation split."""
     train, val = hold_out(*_tensors(_open(make, folder, train=True)), held_out, split_seed)
@@ -48,9 +50,15 @@ def _open(make: Dataset, folder: Path, *, train: bool) -> Any:
         return make(str(folder), train=train, download=False)
     except RuntimeError:  # torchvision's word for 'not there, or still packed'
         pass
-    if folder.exists() and not os.access(folder, os.W_OK) and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()) and not _may_write(folder):
         return _open_read_only(make, folder, train=train)
     return make(str(folder), train=train, download=True)
+
+
+def _may_write(folder: Path) -> bool:
+    """Whether every folder below allows it; root could write where nobody is meant to."""
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    return all(os.access(path, os.W_OK) and path.stat().st_mode & 0o222 for path in folders)
 
 
 def _open_read_only(make: Dataset, folder: Path, *, train: bool) -> Any:
