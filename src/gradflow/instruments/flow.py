@@ -103,6 +103,14 @@ class Flow:
         _, values = self.norms()
         return gradient_ratio(values[:, 0], values[:, -1])
 
+    def __repr__(self) -> str:
+        watched = sum(block.index is not None for block in self.blocks)
+        if not self.measurements and not self._waiting:
+            return f"Flow({watched} blocks, nothing measured yet)"
+        ratio = self.ratio()
+        shown = "unknown" if ratio.value is None else f"{ratio.value:.1e}"
+        return f"Flow({watched} blocks, {ratio.steps} steps, gradient of first ÷ last block {shown})"
+
 
 def flat_rows(measurement: Measurement) -> Iterator[dict[str, Any]]:
     """One row per number; a block whose parameters had no gradient has none."""

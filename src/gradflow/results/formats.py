@@ -14,6 +14,7 @@ from gradflow.results.estimate import Estimate
 from gradflow.results.table import Line, Table, Value
 
 FORMATS = ("md", "csv", "latex")
+WORDS = ("verdict", "runs")  # columns that hold words
 COLOURS = {"healthy": "green", "stagnant": "yellow", "vanishing": "blue", "exploding": "magenta", "diverged": "red"}
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -70,11 +71,13 @@ def to_csv(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """A booktabs `tabular` in a `table`, to be \\input where booktabs is loaded; needs no other package."""
-    columns = "l" * len(table.rows) + "r" * len(table.columns)
+    columns = "l" * len(table.rows) + "".join("l" if column in WORDS else "r" for column in table.columns)
+    caption = ". ".join([table.title, *(note[:1].upper() + note[1:] for note in table.notes)])
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex(table.title)}. {latex('; '.join(table.notes))}.}}",
+        r"\small\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{latex(caption)}.}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         " & ".join(map(latex, _headers(table))) + r" \\",
@@ -96,7 +99,7 @@ def to_rich(table: Table) -> RichTable:
     for row in table.rows:
         shown.add_column(Text(row), no_wrap=True)
     for column in table.columns:
-        words = column in ("verdict", "runs")
+        words = column in WORDS
         shown.add_column(
             Text(table.header(column).replace(" ", "\n")), justify="left" if words else "right", no_wrap=not words
         )
