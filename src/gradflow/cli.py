@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import gradflow
+from gradflow import usage
 from gradflow.errors import ConfigError, choose_from
 
 if TYPE_CHECKING:
@@ -23,37 +23,17 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE = 0, 1, 2
 
-TRAIN = """Train one run and write its record to runs/<run id>.
-
-  gradflow train depth=30 activation=sigmoid task=digits trainer.max_steps=500
-  gradflow train experiment=mnist_mlp logger.mode=disabled
-  gradflow train --cfg job depth=30           print the config instead
-
-Typed again, a run that has a result is not trained again, and one that was stopped goes on.
-"""
-SWEEP = """Train a grid of runs in worker processes, then print their table.
-
-  gradflow sweep depth=2,10,30 activation=sigmoid,tanh,relu 'seed=range(3)'
-  gradflow sweep 'activation=glob(*)' depth=10
-  gradflow sweep +sweep=quickstart -j 2
-
-Values follow Hydra's grammar: choices a,b,c; range(start,stop,step); glob(pattern) over a group's files.
-The plan is checked and written before anything trains; runs that have a result are not trained again.
-Ctrl-C stops at the next step; the same command goes on.
-"""
-DIRECTORY = "a sweep's folder (sweeps/NAME), a folder of runs, or one run's folder"
-
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code: 0 done, 1 something failed, 2 a mistake in what was asked for,
     130 or 143 stopped by Ctrl-C or SIGTERM."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        command = _parser().parse_args(typed[:1]).command
-        if command not in COMMANDS:
-            raise ConfigError(f"{command}: unknown command; {choose_from(command, COMMANDS)}")
-        options = _command_parser(command).parse_intermixed_args(typed[1:])
-        sys.exit(COMMANDS[command][0](options, typed))
+        command = usage.parser().parse_args(typed[:1]).command
+        if command not in RUN:
+            raise ConfigError(f"{command}: unknown command; {choose_from(command, RUN)}")
+        options = usage.command_parser(command).parse_intermixed_args(typed[1:])
+        sys.exit(RUN[command](options, typed))
     except ConfigError as error:
         for line in error.lines:
             print(f"gradflow: {line}", file=sys.stderr)
@@ -321,79 +301,4 @@ def _names(words: str | None) -> list[str] | None:
     return [word.strip() for word in words.split(",") if word.strip()] if words else None
 
 
-def _jobs(word: str) -> int:
-    if not word.isdigit() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r}: must be a whole number above 0")
-    return int(word)
-
-
-def _groups() -> str:
-    """The config groups and their values, by name of file: Hydra itself takes too long for a help page."""
-    conf = _conf_dir()
-    lines = ["Groups (group=value):"]
-    for folder in sorted(path for path in conf.iterdir() if path.is_dir()):
-        values = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        mark = "+" if folder.name == "sweep" else " "
-        lines.append(f" {mark}{folder.name:<12} {values}")
-    lines.append("Numbers: depth, width, seed. Paths: paths.runs, paths.sweeps, paths.data.")
-    lines.append("Any key of a group can be set, e.g. optimizer.lr=0.1; 'gradflow train --cfg job' shows them all.")
-    return "\n".join(lines) + "\n"
-
-
-def _conf_dir() -> Path:
-    installed = Path(__file__).parent / "conf"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
-
-
-COMMANDS = {
-    "train": (train, "train one run"),
-    "sweep": (sweep, "train a grid of runs and print their table"),
-    "status": (status, "how far a folder of runs has got"),
-    "table": (table, "the results table of a folder of runs"),
-    "report": (report, "write report.html and the files beside it"),
-    "doctor": (doctor, "is this machine ready? versions, devices, data, W&B, Slurm"),
-}
-
-
-def _parser() -> argparse.ArgumentParser:
-    """Of the first word; each command reads the rest, so that options and overrides can come in any order."""
-    listed = "\n".join(f"  {name:<8} {summary}" for name, (_, summary) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="gradflow",
-        usage="gradflow COMMAND ...",
-        description="Which choices let the gradient reach the first layer, and what does that buy?",
-        epilog=f"commands:\n{listed}\n\n'gradflow COMMAND --help' says more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"gradflow {gradflow.__version__}")
-    parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
-    return parser
-
-
-def _command_parser(name: str) -> argparse.ArgumentParser:
-    _, summary = COMMANDS[name]
-    takes_overrides = name in ("train", "sweep", "doctor")
-    command = argparse.ArgumentParser(
-        prog=f"gradflow {name}",
-        description={"train": TRAIN, "sweep": SWEEP}.get(name, summary),
-        epilog=_groups() if takes_overrides else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if takes_overrides:
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from conf/train.yaml")
-        command.add_argument("--config-dir", metavar="DIR", help="your own config folder, searched before gradflow's")
-    else:
-        command.add_argument("folder", type=Path, metavar="DIR", help=DIRECTORY)
-    if name == "train":
-        command.add_argument("--cfg", choices=["job"], help="print the config and leave")
-        command.add_argument("--resolve", action="store_true", help="with --cfg: fill in interpolations")
-    if name == "sweep":
-        command.add_argument("-j", "--jobs", type=_jobs, metavar="N", help="worker processes (default: cores)")
-    if name == "table":
-        columns = "metric,gradient_ratio,verdict,runs, or any figure, e.g. val/loss"
-        command.add_argument("--rows", metavar="A,B", help="choices that tell rows apart, e.g. depth,activation")
-        command.add_argument("--cols", metavar="A,B", help=columns)
-        command.add_argument("--format", choices=["md", "csv", "latex"], help="instead of a terminal's table")
-    if name == "report":
-        command.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: DIR itself)")
-    return command
+RUN = {"train": train, "sweep": sweep, "status": status, "table": table, "report": report, "doctor": doctor}

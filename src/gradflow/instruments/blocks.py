@@ -44,7 +44,7 @@ def find_blocks(model: nn.Module, names: Sequence[str] | None = None) -> list[Bl
         return Block(name, index, tuple(own))
 
     if names is not None:
-        found = [block(name, i, module) for i, (name, module) in enumerate(_named(model, names))]
+        found = _numbered([block(name, None, module) for name, module in _named(model, names)])
     elif (whole := _network(model)) is not None:
         digits = max(2, len(str(len(whole.blocks) - 1)))
         found = [block("stem", None, whole.stem)]
@@ -54,11 +54,17 @@ def find_blocks(model: nn.Module, names: Sequence[str] | None = None) -> list[Bl
         owners = [
             (name, module) for name, module in model.named_modules() if any(True for _ in module.parameters(False))
         ]
-        found = [block(name or "model", i, module, recurse=False) for i, (name, module) in enumerate(owners)]
+        found = _numbered([block(name or "model", None, module, recurse=False) for name, module in owners])
     found = [each for each in found if each.parameters]
     if not found:
         raise ValueError("nothing to watch: the model has no parameters that require a gradient")
     return found
+
+
+def _numbered(blocks: list[Block]) -> list[Block]:
+    """Those that have parameters, indexed in their order."""
+    kept = [each for each in blocks if each.parameters]
+    return [Block(each.name, i, each.parameters) for i, each in enumerate(kept)]
 
 
 def _named(model: nn.Module, names: Sequence[str]) -> list[tuple[str, nn.Module]]:

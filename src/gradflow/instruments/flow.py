@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -43,24 +44,29 @@ class Flow:
         self.blocks = find_blocks(model, blocks)
         self.measurements: list[Measurement] = []
         self._waiting: list[tuple[int, list[Row], str, Tensor]] = []
-        self._norms: dict[int, GradNorm | None] = {}
+        self._norms: WeakKeyDictionary[Optimizer, GradNorm | None] = WeakKeyDictionary()
         self._whole: GradNorm | None = None
+        self.measured_by_hand = False
 
     def of(self, optimizer: Optimizer) -> GradNorm | None:
         """The norms of those watched parameters that `optimizer` updates; None if it updates none of them."""
-        if id(optimizer) not in self._norms:
+        if optimizer not in self._norms:
             updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
             kept = [Block(b.name, b.index, tuple(p for p in b.parameters if id(p) in updated)) for b in self.blocks]
             kept = [block for block in kept if block.parameters]
-            self._norms[id(optimizer)] = GradNorm(kept, optimizer.param_groups) if kept else None
-        return self._norms[id(optimizer)]
+            self._norms[optimizer] = GradNorm(kept, optimizer.param_groups) if kept else None
+        return self._norms[optimizer]
 
     def add(self, step: int, rows: list[Row], values: Tensor, suffix: str = "") -> None:
         """Keep numbers [rows] that were measured at `step`, on whatever device they are."""
         self._waiting.append((step, rows, suffix, values))
 
     def measure(self, step: int) -> None:
-        """Measure the gradients that the parameters hold now, e.g. between `backward()` and clipping."""
+        """Measure the gradients that the parameters hold now, e.g. between `backward()` and clipping.
+
+        Inside `watch`, what the optimiser then receives is measured as 'grad_norm_clipped'.
+        """
+        self.measured_by_hand = True
         if self._whole is None:
             self._whole = GradNorm(self.blocks)
         self.add(step, self._whole.rows, self._whole())
@@ -101,6 +107,8 @@ class Flow:
     def ratio(self) -> GradientRatio:
         """First block's gradient ÷ last block's, geometric mean over the logged steps."""
         _, values = self.norms()
+        if not values.shape[1]:
+            return gradient_ratio([], [])
         return gradient_ratio(values[:, 0], values[:, -1])
 
     def __repr__(self) -> str:
@@ -110,6 +118,11 @@ class Flow:
         ratio = self.ratio()
         shown = "unknown" if ratio.value is None else f"{ratio.value:.1e}"
         return f"Flow({watched} blocks, {ratio.steps} steps, gradient of first ÷ last block {shown})"
+
+
+def divide(norms: Tensor, scale: Tensor | float) -> Tensor:
+    """Norms without a factor that was on the gradients; −1, 'no gradient', stays as it is."""
+    return torch.where(norms == -1.0, norms, norms / scale)
 
 
 def flat_rows(measurement: Measurement) -> Iterator[dict[str, Any]]:
@@ -158,16 +171,19 @@ def watch(model: nn.Module, *, every_n_steps: int = 1, blocks: Sequence[str] | N
     if every_n_steps < 1:
         raise ValueError(f"every_n_steps={every_n_steps}: must be at least 1")
     flow = Flow(model, blocks)
-    taken: dict[int, int] = {}
+    taken: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
 
     def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         norm = flow.of(optimizer)
         if norm is None:
             return
-        step = taken.get(id(optimizer), 0)
-        taken[id(optimizer)] = step + 1
+        step = taken.get(optimizer, 0)
+        taken[optimizer] = step + 1
         if step % every_n_steps == 0:
-            flow.add(step, norm.rows, norm())
+            scale = getattr(optimizer, "grad_scale", None)  # set by a GradScaler for optimisers that unscale themselves
+            values = norm() if scale is None else divide(norm(), scale)
+            flow.add(step, norm.rows, values, "_clipped" if flow.measured_by_hand else "")
+        flow.measured_by_hand = False
 
     handle = register_optimizer_step_pre_hook(before_step)
     try:

@@ -1,7 +1,7 @@
 """The gradient's Euclidean norm, per block and per parameter group, without false zeros.
 
-In float32 a norm reads exactly 0 once the elements fall below about 1e-22, because their squares underflow: 16 of 50
-blocks of a sigmoid network read 0 while the true norms lie between 1e-31 and 1e-63. Here squares are summed in
+In float32 a norm reads exactly 0 once the elements fall below about 1e-22, because their squares underflow: in a
+sigmoid network of 50 blocks with Glorot's variance 16 read 0, whose true norms go down to 4e-32. Here squares are summed in
 float64, whose smallest number (1e-308) is below the square of float32's smallest (1e-45), so that a zero means that
 every element is zero.
 
@@ -100,10 +100,27 @@ def _norms(gradients: list[Tensor], device: torch.device) -> Tensor:
     wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     if not gradients:
         return torch.empty(0, dtype=wide, device=device)
-    if wide == torch.float64 and all(g.dtype != torch.float64 for g in gradients):
-        return torch.stack([n.to(device) for n in torch._foreach_norm(gradients, 2, dtype=wide)])
-    # No wider type to sum in: divide by the largest element first.
-    largest = [g.abs().amax() for g in gradients]
-    units = [torch.where((m > 0) & m.isfinite(), m, torch.ones_like(m)) for m in largest]
-    scaled = torch._foreach_norm([g / u for g, u in zip(gradients, units, strict=True)], 2)
-    return torch.stack([(n * u).to(device, wide) for n, u in zip(scaled, units, strict=True)])
+    dense = [_dense(g) for g in gradients]
+    narrow = [g for g in dense if g.dtype != wide and wide == torch.float64]
+    fused = iter(torch._foreach_norm(narrow, 2, dtype=wide) if narrow else ())
+    return torch.stack(
+        [
+            (next(fused) if g.dtype != wide and wide == torch.float64 else _scaled_norm(g)).to(device, wide)
+            for g in dense
+        ]
+    )
+
+
+def _scaled_norm(gradient: Tensor) -> Tensor:
+    """For a type that has no wider one to sum in: divide by the largest element first."""
+    largest = gradient.abs().amax()
+    unit = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
+    norm: Tensor = torch.linalg.vector_norm(gradient / unit) * unit
+    return norm
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """The numbers of a sparse gradient, a complex one's real and imaginary parts."""
+    if gradient.is_sparse:
+        gradient = gradient.coalesce().values()
+    return torch.view_as_real(gradient) if gradient.is_complex() else gradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,7 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradflow.instruments.flow import Flow, Measurement
+from gradflow.instruments.flow import Flow, Measurement, divide
 from gradflow.instruments.grad_norm import GradNorm
 
 LOGGED_BLOCKS = 100  # a dashboard with more charts than this becomes unusable; the flow itself keeps every block
@@ -51,7 +52,9 @@ class GradientFlow(Callback):
         if loss_scale is not None and not (loss_scale > 0 and math.frexp(loss_scale)[0] == 0.5):
             raise ValueError(f"loss_scale={loss_scale}: must be a power of two, so that dividing it out is exact")
         self.every_n_steps, self.blocks, self.loss_scale, self.clipped = every_n_steps, blocks, loss_scale, clipped
-        self._probe: list[Tensor | None] | None = None
+        self._probe: dict[int, Tensor] = {}
+        self._probe_used = False
+        self._taken: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
         self._due = False
         self._handles: list[Any] = []
 
@@ -59,30 +62,36 @@ class GradientFlow(Callback):
         if self.loss_scale is not None and getattr(trainer.precision_plugin, "scaler", None) is not None:
             raise ValueError("loss_scale does not go with float16 (precision=16-mixed), which it would overflow")
         self.flow = Flow(pl_module, self.blocks)
+        self._taken.clear()
         self._every = self.every_n_steps or int(getattr(trainer, "log_every_n_steps", 0)) or 1
         clips = self.clipped if self.clipped is not None else _may_clip(trainer, pl_module)
         if clips:
             self._handles = [o.register_step_post_hook(self._after_step) for o in trainer.optimizers]
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        if self.loss_scale is not None and self._is_due(trainer):
-            self._probe = self._add(self._probe, _scaled_gradients(loss, self.flow, self.loss_scale))
+        if self.loss_scale is not None and any(
+            self._step_of(trainer, o) % self._every == 0 for o in trainer.optimizers
+        ):
+            if self._probe_used:
+                self._probe, self._probe_used = {}, False
+            watched = [p for block in self.flow.blocks for p in block.parameters]
+            for parameter, gradient in zip(watched, _scaled_gradients(loss, watched, self.loss_scale), strict=True):
+                if gradient is not None:  # those of accumulated batches add up
+                    before = self._probe.get(id(parameter))
+                    self._probe[id(parameter)] = gradient if before is None else before + gradient
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         norm = self.flow.of(optimizer)
-        self._due = norm is not None and self._is_due(trainer)
-        if not self._due:
+        self._step = self._step_of(trainer, optimizer)
+        self._taken[optimizer] = self._step + 1
+        self._due = norm is not None and self._step % self._every == 0
+        if norm is None or not self._due:
             return
-        assert norm is not None
-        self._step = trainer.global_step
-        if self._probe is None:
-            values = _divide(norm(), _still_scaled_by(trainer, optimizer))
+        if self.loss_scale is not None and self._probe:
+            values = divide(norm([self._probe.get(id(p)) for p in norm.parameters]), self.loss_scale)
+            self._probe_used = True
         else:
-            watched = [p for block in self.flow.blocks for p in block.parameters]
-            by_parameter = dict(zip(map(id, watched), self._probe, strict=True))
-            assert self.loss_scale is not None
-            values = _divide(norm([by_parameter[id(p)] for p in norm.parameters]), self.loss_scale)
-            self._probe = None
+            values = divide(norm(), _still_scaled_by(trainer, optimizer))
         self.flow.add(self._step, norm.rows, values)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -96,8 +105,9 @@ class GradientFlow(Callback):
             handle.remove()
         self._handles = []
 
-    def _is_due(self, trainer: Trainer) -> bool:
-        return trainer.global_step // max(1, len(trainer.optimizers)) % self._every == 0
+    def _step_of(self, trainer: Trainer, optimizer: Optimizer) -> int:
+        """How many updates an optimiser has made: Lightning's count is of all optimisers together."""
+        return self._taken.get(optimizer, trainer.global_step // max(1, len(trainer.optimizers)))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         norm: GradNorm | None = self.flow.of(optimizer)
@@ -110,13 +120,6 @@ class GradientFlow(Callback):
             scalars = logged_scalars(measurement)
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=measurement.step)
-
-    @staticmethod
-    def _add(old: list[Tensor | None] | None, new: list[Tensor | None]) -> list[Tensor | None]:
-        """Gradients of accumulated batches add up."""
-        if old is None:
-            return new
-        return [b if a is None else a if b is None else a + b for a, b in zip(old, new, strict=True)]
 
 
 def logged_scalars(measurement: Measurement) -> dict[str, float]:
@@ -138,9 +141,8 @@ def _may_clip(trainer: Trainer, module: LightningModule) -> bool:
     )
 
 
-def _scaled_gradients(loss: Tensor, flow: Flow, scale: float) -> list[Tensor | None]:
-    """∂(loss × scale)/∂θ of every watched parameter, averaged over processes as DDP averages gradients."""
-    watched = [p for block in flow.blocks for p in block.parameters]
+def _scaled_gradients(loss: Tensor, watched: Sequence[Tensor], scale: float) -> list[Tensor | None]:
+    """∂(loss × scale)/∂θ of the watched parameters, averaged over processes as DDP averages gradients."""
     gradients: list[Tensor | None] = list(
         torch.autograd.grad(loss * scale, watched, retain_graph=True, allow_unused=True)
     )
@@ -151,10 +153,6 @@ def _scaled_gradients(loss: Tensor, flow: Flow, scale: float) -> list[Tensor | N
                 torch.distributed.all_reduce(gradient)
                 gradient.div_(world)
     return gradients
-
-
-def _divide(norms: Tensor, scale: Tensor | float) -> Tensor:
-    return torch.where(norms == -1.0, norms, norms / scale)
 
 
 def _still_scaled_by(trainer: Trainer, optimizer: Optimizer) -> Tensor | float:

@@ -23,15 +23,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gradflow.errors import ConfigError, choose_from
+from gradflow.resources import conf_dir
 from gradflow.runs.config import Config, validate
 
 HIDDEN_GROUPS = ("sweep", "hydra")  # a sweep is not part of a run's config
-
-
-def conf_dir() -> Path:
-    """The folder of config files: inside an installed package, or at the top of a clone."""
-    installed = Path(__file__).parents[1] / "conf"
-    return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 
 
 class Composer:

@@ -59,6 +59,9 @@ class TrainBatches:
         pad: pixels of zero padding around the image before a random crop; 0 for none.
         flip: whether half of the images, chosen at random, are mirrored left to right.
         rank, world: this process and how many there are; each takes every `world`-th example of a batch.
+
+    Raises:
+        ValueError: if a batch does not divide among the processes, whose gradients are averaged with equal weights.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class TrainBatches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        if batch_size % world:
+            raise ValueError(f"task.batch_size={batch_size} does not divide among {world} processes")
         self.split, self.batch_size, self.seed, self.standardize = split, batch_size, seed, standardize
         self.pad, self.flip, self.rank, self.world = pad, flip, rank, world
         self.steps_per_epoch = len(split) // batch_size

@@ -179,9 +179,11 @@ class Learner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gradflow_step"] = self.steps_done
+        checkpoint["gradflow_losses"] = [loss.item() for loss in self._losses]  # not yet averaged over their interval
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps_done = checkpoint["gradflow_step"]
+        self._losses = [torch.tensor(loss, device=self.device) for loss in checkpoint["gradflow_losses"]]
         checkpoint.pop("loops", None)  # Lightning's own counters are tied to epochs cut at the moment of saving
 
 

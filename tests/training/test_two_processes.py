@@ -1,0 +1,79 @@
+"""Two real processes under Lightning's DDP (gloo) see what one process sees with the same global batch."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import two_processes
+
+Results = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return two_processes.everything(tmp_path_factory.mktemp("alone"))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    """The results of rank 0 and of rank 1."""
+    folder = tmp_path_factory.mktemp("pair")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    files = [folder / f"{rank}.pt" for rank in range(2)]
+    together = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, two_processes.__file__, file],
+            env={**os.environ, **together, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / f"{rank}.txt").open("w"),
+        )
+        for rank, file in enumerate(files)
+    ]
+    try:
+        codes = [process.wait(timeout=150) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert codes == [0, 0], "\n".join(Path(folder / f"{rank}.txt").read_text()[-2000:] for rank in range(2))
+    return [torch.load(file, weights_only=False) for file in files]
+
+
+@pytest.mark.parametrize(("what", "rel"), [("stranger", 1e-10), ("faint", 1e-4), ("learner", 1e-10)])
+def test_gradient_norms(alone, pair, what, rel):
+    """Block by block, step by step, before and after clipping, the same on both ranks; float32 only for 'faint'."""
+    expected = alone[what]["rows"]
+    assert pair[0][what]["rows"] == pair[1][what]["rows"]
+    assert pair[0][what]["rows"] == pytest.approx(expected, rel=rel, abs=0)
+    quantities = {quantity for _, _, quantity in expected}
+    assert ("grad_norm_clipped" in quantities) == (what != "faint")
+    assert min(expected.values()) > 0
+
+
+def test_the_faint_gradients_need_their_scale(alone):
+    assert alone["faint"]["rows"][0, "blocks.00", "grad_norm"] < 1e-50
+
+
+@pytest.mark.parametrize("what", ["stranger", "learner"])
+def test_weights(alone, pair, what):
+    for rank in range(2):
+        torch.testing.assert_close(pair[rank][what]["weights"], alone[what]["weights"], rtol=1e-10, atol=1e-12)
+
+
+def test_training_losses_and_scores(alone, pair):
+    """20 losses, each the mean over both processes, and the validations, which every process makes in full."""
+    expected = alone["learner"]["figures"]
+    assert [figure[1:3] for figure in expected].count(("train", "loss")) == 20
+    for rank in range(2):
+        found = pair[rank]["learner"]["figures"]
+        assert [figure[:3] for figure in found] == [figure[:3] for figure in expected]
+        assert [figure[3] for figure in found] == pytest.approx([figure[3] for figure in expected], rel=1e-10)
