@@ -64,7 +64,8 @@ def main() -> None:
             if turn:  # the first turn warms up
                 seconds[name].append(took / args.steps)
     print(f"depth {args.depth}, width {args.width}, batch {args.batch}, {args.steps} steps, {args.repeats} repeats")
-    print(f"torch {torch.__version__}, lightning {lightning.__version__}, Python {platform.python_version()}, one thread")
+    versions = f"torch {torch.__version__}, lightning {lightning.__version__}, Python {platform.python_version()}"
+    print(f"{versions}, one thread")
     print("\n| loop | ms per step | ratio to the bare loop (min–max) |\n| --- | ---: | ---: |")
     base = seconds["bare PyTorch loop"]
     for name, took in seconds.items():

@@ -1,9 +1,9 @@
 """The gradient's Euclidean norm, per block and per parameter group, without false zeros.
 
 In float32 a norm reads exactly 0 once the elements fall below about 1e-22, because their squares underflow: in a
-sigmoid network of 50 blocks with Glorot's variance 16 read 0, whose true norms go down to 4e-32. Here squares are summed in
-float64, whose smallest number (1e-308) is below the square of float32's smallest (1e-45), so that a zero means that
-every element is zero.
+sigmoid network of 50 blocks with Glorot's variance 16 read 0, whose true norms go down to 4e-32. Here squares are
+summed in float64, whose smallest number (1e-308) is below the square of float32's smallest (1e-45), so that a zero
+means that every element is zero.
 
 P watched parameters, R rows of the result.
 """
