@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from typing import Any
 
 from rich import box
@@ -24,12 +25,20 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\char34}",
     "·": r"\(\cdot\)",
     "÷": r"\(\div\)",
     "±": r"\(\pm\)",
     "√": r"\(\surd\)",
 }
+_GREEK = frozenset(
+    ["ALPHA", "BETA", "GAMMA", "DELTA", "EPSILON", "ZETA", "ETA", "THETA", "IOTA", "KAPPA", "LAMBDA", "MU", "NU", "XI"]
+    + ["PI", "RHO", "SIGMA", "TAU", "UPSILON", "PHI", "CHI", "PSI", "OMEGA"]
+)
+_GREEK_CAPITALS = frozenset(
+    ["GAMMA", "DELTA", "THETA", "LAMBDA", "XI", "PI", "SIGMA", "UPSILON", "PHI", "PSI", "OMEGA"]
+)
+_ACCENTS = tuple("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
 
 
 def to_markdown(table: Table) -> str:
@@ -126,7 +135,22 @@ def text(value: Value) -> str:
 
 def latex(words: str) -> str:
     """Plain text with LaTeX's special characters taken literally."""
-    return "".join(_LATEX.get(character, character) for character in words)
+    return "".join(map(_latex_character, words))
+
+
+def _latex_character(character: str) -> str:
+    """Greek as mathematics; a character that LaTeX's standard fonts lack by its number, so that the table compiles."""
+    if character in _LATEX or character.isascii():
+        return _LATEX.get(character, character)
+    kind, _, letter = unicodedata.name(character, "").replace("LAMDA", "LAMBDA").rpartition(" LETTER ")
+    if kind == "GREEK SMALL" and letter in _GREEK:
+        return rf"\(\{letter.lower()}\)"
+    if kind == "GREEK CAPITAL" and letter in _GREEK_CAPITALS:
+        return rf"\(\{letter.capitalize()}\)"
+    base, accents = unicodedata.normalize("NFD", character)[0], unicodedata.normalize("NFD", character)[1:]
+    if character in "ßæøåœÆØÅŒłŁ–—‘’“”…" or (base.isascii() and base.isalpha() and accents in _ACCENTS):
+        return character
+    return rf"\texttt{{U+{ord(character):04X}}}"
 
 
 def _latex_value(value: Value) -> str:

@@ -36,7 +36,8 @@ class Panel:
 
 
 def panels(collection: Collection) -> tuple[int, list[Panel]]:
-    """The greatest depth of the runs that have a record of their gradients, and a panel per recipe at that depth."""
+    """The greatest depth of the runs that have a record of their gradients, and at that depth a panel per cell of the
+    sweep: runs that differ in their seed alone share one."""
     runs = [
         collection.found.records[run_id]
         for run_id in collection.planned
@@ -45,11 +46,28 @@ def panels(collection: Collection) -> tuple[int, list[Panel]]:
     if not runs:
         return 0, []
     depth = max(int(run.labels["depth"]) for run in runs)
-    by_recipe: dict[str, list[Record]] = {}
-    for run in runs:
-        if run.labels["depth"] == depth:
-            by_recipe.setdefault(str(run.labels["recipe"]), []).append(run)
-    return depth, [_panel(recipe, group) for recipe, group in by_recipe.items()]
+    deepest = [run for run in runs if run.labels["depth"] == depth]
+    told = _beyond_the_recipe(deepest)
+    cells: dict[tuple[object, ...], list[Record]] = {}
+    for run in deepest:
+        cells.setdefault((run.labels["recipe"], *(run.labels.get(key) for key in told)), []).append(run)
+    return depth, [_panel(_title(key, told), group) for key, group in cells.items()]
+
+
+def _beyond_the_recipe(runs: list[Record]) -> list[str]:
+    """Choices in which runs differ, other than seeds and what 'recipe' names."""
+    keys = dict.fromkeys(key for run in runs for key in run.labels)
+    named = {"seed", "depth", "recipe", "activation", "init", "norm", "skip"}
+    return [
+        key
+        for key in keys
+        if key not in named and not key.endswith("split_seed") and len({run.labels.get(key) for run in runs}) > 1
+    ]
+
+
+def _title(cell: tuple[object, ...], told: list[str]) -> str:
+    recipe, *values = cell
+    return " · ".join([str(recipe), *(f"{key.rpartition('.')[2]} {v}" for key, v in zip(told, values, strict=True))])
 
 
 def draw(collection: Collection) -> Figure | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -98,9 +100,15 @@ def validate(values: dict[str, Any]) -> Config:
         ConfigError: one line per unknown or missing key, wrong type or impossible value.
     """
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(*explain(error, values)) from None
+    infinite = [
+        f"{key}={value}: must be a finite number" for key, value in _numbers(values) if not math.isfinite(value)
+    ]
+    if infinite:
+        raise ConfigError(*infinite)
+    return config
 
 
 def explain(
@@ -149,6 +157,18 @@ def known_keys(path: list[str]) -> list[str]:
     for name in path:
         part = part.model_fields[name].annotation
     return list(part.model_fields)
+
+
+def _numbers(values: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every float of a config, with its key."""
+    if isinstance(values, dict):
+        for name, inner in values.items():
+            yield from _numbers(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for inner in values:
+            yield from _numbers(inner, key)
+    elif isinstance(values, float):
+        yield key, values
 
 
 def _words(expected: str) -> list[str]:

@@ -151,8 +151,10 @@ def write_bytes(file: Path, content: bytes) -> None:
             os.fsync(out.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, file)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(file)  # a full disk names no file
         raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:

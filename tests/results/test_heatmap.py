@@ -1,0 +1,108 @@
+"""The picture: its numbers are those of the record, and what has no colour on the scale is marked."""
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.colors import to_rgba
+from PIL import Image
+
+from gradflow.results.heatmap import BROKEN, ZERO, draw, panels, save
+from gradflow.results.publish import draw_heatmap
+from gradflow.runs.planfile import collect
+
+
+def test_a_panel_is_the_logarithm_of_the_geometric_mean_over_seeds(records):
+    norms = np.array([[[1e-30, 1e-2], [4e-28, 1e-1]], [[1e-34, 1e-4], [1e-28, 1e-3]]])  # [seed, step, block]
+    for seed in (0, 1):
+        records.add(seed=seed, norms=dict(zip((0, 10), norms[seed].tolist(), strict=True)))
+    records.add(depth=1, norms={0: [1.0]})  # less deep
+    records.add(activation="tanh", norms={0: [1.0, 10.0]})
+    depth, (relu, tanh) = panels(collect(records.sweep()))
+    assert (depth, relu.title, tanh.title) == (2, "relu · he_normal", "tanh · he_normal")
+    assert relu.steps.tolist() == [0, 10]
+    np.testing.assert_allclose(relu.values, np.log10(norms).mean(0).T, rtol=1e-12)
+    np.testing.assert_allclose(relu.values, [[-32, (np.log10(4) - 56) / 2], [-3, -2]])
+    np.testing.assert_array_equal(tanh.values, [[0.0], [1.0]])
+
+
+def test_seeds_are_averaged_at_the_steps_they_have(records):
+    records.add(norms={0: [1.0, 1.0], 10: [100.0, 1.0]})
+    records.add(seed=1, state="diverged", norms={0: [1e-4, 1.0]})
+    _, (panel,) = panels(collect(records.sweep()))
+    np.testing.assert_array_equal(panel.values, [[-2, 2], [0, 0]])
+
+
+def test_exact_zeros_and_non_finite_norms_are_kept_apart_from_all_numbers(records):
+    records.add(norms={0: [0.0, 1e-300, 1.0], 10: [np.inf, np.nan, 1.0]}, depth=3)
+    records.add(norms={0: [0.0, 1e-300, 1.0], 10: [1.0, 1.0, 1.0]}, depth=3, seed=1)
+    _, (panel,) = panels(collect(records.sweep()))
+    np.testing.assert_array_equal(panel.values, [[-np.inf, np.nan], [-300, np.nan], [0, 0]])
+
+
+def test_the_marks_of_zero_and_non_finite_are_drawn_and_explained(records, tmp_path):
+    records.add(norms={0: [0.0, 1e-3], 10: [1.0, np.nan]})
+    figure = draw(collect(records.sweep()))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["exactly zero", "not finite"]
+    png, _ = save(figure, tmp_path / "map")
+    seen = {tuple(pixel[:3]) for pixel in np.asarray(Image.open(png)).reshape(-1, 4)}
+    for colour in (ZERO, BROKEN):
+        assert tuple(round(255 * part) for part in to_rgba(colour)[:3]) in seen
+
+
+def test_where_all_norms_are_numbers_there_is_nothing_to_explain(records):
+    records.add(norms={0: [1e-5, 1.0]})
+    assert draw(collect(records.sweep())).legends == []
+
+
+def test_cells_that_differ_in_more_than_their_seed_are_not_averaged_into_one_panel(records):
+    for rate in (0.1, 0.01):
+        for seed in (0, 1):
+            records.add(seed=seed, norms={0: [rate, 1.0]}, **{"optimizer.lr": rate})
+    _, shown = panels(collect(records.sweep()))
+    assert [panel.values[0, 0] for panel in shown] == pytest.approx([-1, -2])
+    assert len({panel.title for panel in shown}) == 2
+
+
+def test_without_gradients_on_record_there_is_no_picture(records):
+    records.add()
+    records.add(state="missing", seed=1)
+    collection = collect(records.sweep())
+    assert panels(collection) == (0, [])
+    assert draw(collection) is None
+    assert draw_heatmap(collection, collection.folder) == []
+
+
+def test_the_pictures_of_a_real_sweep_show_its_records(baseline):
+    collection = collect(baseline.folder)
+    depth, (panel,) = panels(collection)
+    logs = []
+    for run_id in baseline.run_ids:
+        rows = pq.read_table(baseline.shell.runs / run_id / "gradflow.parquet")
+        rows = rows.filter(pc.and_(pc.equal(rows["quantity"], "grad_norm"), pc.is_valid(rows["block"])))
+        norm = {(row["block"], row["step"]): row["value"] for row in rows.to_pylist()}
+        logs.append([[np.log10(norm[block, step]) for step in range(0, 60, 5)] for block in (0, 1)])
+    assert depth == 2
+    assert panel.steps.tolist() == list(range(0, 60, 5))
+    np.testing.assert_allclose(panel.values, np.mean(logs, axis=0), rtol=1e-12)
+
+    image = Image.open(baseline.folder / "heatmap.png")
+    image.load()
+    assert len(image.convert("RGB").getcolors(1 << 24)) > 10
+    svg = ElementTree.parse(baseline.folder / "heatmap.svg").getroot()
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(svg.findall(".//{*}image")) >= 1
+
+
+def test_the_same_figure_is_the_same_file(records, tmp_path):
+    records.add(norms={0: [1e-5, 1.0]})
+    files = [save(draw(collect(records.sweep())), tmp_path / name) for name in "ab"]
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+
+
+@pytest.mark.parametrize("name", ["cost $5 $6", "a_b^c", r"\frac{", "$", "%", "<b>"])
+def test_any_word_can_be_a_title(records, tmp_path, name):
+    records.add(activation=name, norms={0: [1e-5, 1.0]})
+    assert all(file.stat().st_size > 1000 for file in save(draw(collect(records.sweep(name))), tmp_path / "map"))

@@ -1,0 +1,58 @@
+"""Every file of `conf/` stands for something that can be built, and every experiment runs."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from gradflow.resources import conf_dir
+from gradflow.runs.build import preflight, prepare_data
+from gradflow.runs.config import FACTORS
+from gradflow.runs.execute import execute
+from gradflow.runs.identity import labels
+from gradflow.runs.stop import Stop
+from gradflow.sweeps.plan import make_plan
+
+
+def files(group: str) -> list[str]:
+    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+
+
+GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "sweep")
+VALUES = [(group, value) for group in GROUPS for value in files(group)]
+
+
+def test_the_groups_of_the_folder_are_those_that_hydra_knows(compose):
+    assert compose.groups() == {group: files(group) for group in GROUPS}
+    assert set(FACTORS) < set(GROUPS)
+
+
+@pytest.mark.parametrize(("group", "value"), VALUES, ids=["=".join(pair) for pair in VALUES])
+def test_every_file_composes_resolves_and_can_be_built(compose, group, value):
+    config = compose.config([f"{group}={value}"])
+    assert preflight(config) == []
+    if group in FACTORS:  # the file, its definition and its row in a table are one word
+        assert getattr(config, group)["_target_"].rpartition(".")[2] == value
+        typed = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{value}.yaml"))
+        assert set(getattr(config, group)) == set(typed)
+
+
+@pytest.mark.parametrize("name", files("sweep"))
+def test_every_sweep_plans_and_all_of_its_cells_can_be_built(compose, name):
+    plan, configs, _ = make_plan(compose, [f"+sweep={name}"], "")
+    assert plan.name == name
+    assert {run_id: preflight(config) for run_id, config in configs.items()} == {run.run_id: [] for run in plan.runs}
+
+
+@pytest.mark.parametrize("name", files("experiment"))
+def test_every_experiment_runs_for_a_step(compose, data_dir, tmp_path, name):
+    typed = [f"experiment={name}", "trainer.max_steps=1", "logger.mode=disabled"]
+    whole = compose.config(typed[:1])
+    config = compose.config([*typed, f"paths.data={data_dir}", f"paths.runs={tmp_path}"])
+    assert prepare_data([config]) == []
+    outcome = execute(config, typed, Stop())
+    assert outcome.state == "completed", outcome.error
+    result = json.loads((tmp_path / outcome.run_id / "result.json").read_text())
+    assert result["labels"] == labels(whole) | {"trainer.max_steps": 1}
+    assert result["steps"] == result["gradient"]["steps"] == 1
+    assert {figure.partition("/")[0] for figure in result["metrics"]} == {"train", "val", "test"}

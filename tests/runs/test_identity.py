@@ -1,0 +1,115 @@
+"""What makes two configs the same run, and the words for one."""
+
+import hashlib
+import json
+
+import pytest
+
+from gradflow.runs.config import validate
+from gradflow.runs.identity import labels, run_id, science, title
+
+DEFAULT = "25e618666a3e"  # of conf/train.yaml: a change means that every record made so far is trained again
+
+
+@pytest.fixture
+def identify(compose):
+    return lambda *overrides: run_id(compose.config(list(overrides)))
+
+
+@pytest.fixture
+def default(compose):
+    return compose.config([])
+
+
+def test_the_default_config_keeps_its_id(identify):
+    assert identify() == DEFAULT
+
+
+def test_the_id_is_the_sha256_of_the_canonical_json_of_what_is_science(default):
+    text = json.dumps(science(default), sort_keys=True, separators=(",", ":"))
+    text = text.replace('"weight_decay":0.0', '"weight_decay":0')  # whole floats are written as integers
+    assert run_id(default) == hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["logger.mode=disabled", "logger.project=other", "logger.group=g", "logger.tags=[a]", "logger.entity=me"],
+        ["instruments=none"],
+        ["instruments.every_n_steps=3", "instruments.loss_scale=1024.0"],
+        ["paths.runs=a", "paths.sweeps=b", "paths.data=c"],
+        ["trainer.accelerator=cpu"],
+        ["trainer.threads=4"],
+        ["trainer.log_every_n_steps=1", "trainer.val_every_n_steps=7", "trainer.checkpoint_every_n_steps=9"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_science_leaves_the_id_alone(identify, overrides):
+    assert identify(*overrides) == DEFAULT
+
+
+CHANGES = [
+    *("depth=11", "width=65", "width=[64,64]", "seed=1"),
+    *("task=mnist", "task.batch_size=32", "task.split_seed=5"),
+    *("activation=tanh", "init=he_uniform", "norm=batch", "skip=residual", "model.bias=false"),
+    *("optimizer=adam", "optimizer.lr=0.02", "optimizer.momentum=0.8", "optimizer.nesterov=true"),
+    *("optimizer.weight_decay=0.1", "scheduler=cosine", "scheduler.warmup_steps=1"),
+    *("trainer.max_steps=501", "trainer.max_epochs=3", "trainer.max_time=00:00:10:00"),
+    *("trainer.precision=64-true", "trainer.gradient_clip_val=1.0", "trainer.gradient_clip_algorithm=value"),
+]
+
+
+def test_every_scientific_field_changes_the_id(identify):
+    ids = {change: identify(change) for change in CHANGES}
+    assert DEFAULT not in ids.values()
+    assert len(set(ids.values())) == len(CHANGES)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["optimizer.lr=1"], ["optimizer.lr=1.0"]),
+        (["optimizer.lr=0.1"], ["optimizer.lr=1e-1"]),
+        (["trainer.gradient_clip_val=2"], ["trainer.gradient_clip_val=2.0"]),
+        (["depth=4", "seed=3"], ["seed=3", "depth=4"]),
+        (["norm=none"], []),
+        (["experiment=vanishing_sigmoid"], ["activation=sigmoid", "init=fan_in_uniform", "depth=30"]),
+    ],
+    ids=str,
+)
+def test_two_ways_to_say_the_same_are_the_same_run(identify, one, other):
+    assert identify(*one) == identify(*other)
+
+
+def test_the_order_of_keys_is_of_no_account(default):
+    def backwards(value):
+        if isinstance(value, dict):
+            return {key: backwards(inner) for key, inner in reversed(value.items())}
+        return value
+
+    values = default.model_dump()
+    assert list(backwards(values)["optimizer"]) != list(values["optimizer"])
+    assert run_id(validate(backwards(values))) == DEFAULT
+
+
+def test_a_list_of_widths_keeps_its_order(identify):
+    assert identify("width=[64,32]") != identify("width=[32,64]")
+
+
+def test_labels_are_one_flat_word_or_number_per_choice(default):
+    assert labels(default) == {
+        **{"task": "digits", "task.batch_size": 64, "task.split_seed": 0, "model": "mlp", "model.bias": True},
+        **{"activation": "relu", "init": "he_normal", "norm": "none", "skip": "none"},
+        **{"optimizer": "sgd", "optimizer.lr": 0.01, "optimizer.momentum": 0.9, "optimizer.nesterov": False},
+        **{"optimizer.weight_decay": 0.0, "scheduler": "constant", "scheduler.warmup_steps": 0},
+        **{"depth": 10, "width": 64, "seed": 0, "trainer.max_steps": 500, "trainer.max_epochs": None},
+        **{"trainer.max_time": None, "trainer.precision": "32-true", "trainer.gradient_clip_val": None},
+        **{"trainer.gradient_clip_algorithm": "norm", "recipe": "relu · he_normal"},
+    }
+    assert title(labels(default)) == "digits mlp relu · he_normal depth 10 seed 0"
+
+
+def test_labels_tell_every_part_of_the_recipe_and_lists_in_one_word(compose):
+    told = labels(compose.config(["norm=batch", "skip=residual", "width=[8,4]", "optimizer=adam", "depth=2"]))
+    assert told["recipe"] == "relu · he_normal · batch · residual"
+    assert (told["width"], told["optimizer.betas"]) == ("8,4", "0.9,0.999")

@@ -1,0 +1,238 @@
+"""From words to cells: every one checked before anything trains."""
+
+import hashlib
+
+import pytest
+
+from gradflow.errors import ConfigError
+from gradflow.runs.build import preflight
+from gradflow.runs.compose import composer
+from gradflow.runs.identity import run_id
+from gradflow.sweeps import launch
+from gradflow.sweeps.plan import Refused, cells_of, check, make_plan
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A composer with one more named sweep, of a test's own text."""
+    stack = []
+
+    def add(text: str):
+        (tmp_path / "conf" / "sweep").mkdir(parents=True)
+        (tmp_path / "conf" / "sweep" / "mine.yaml").write_text(text)
+        stack.append(composer(str(tmp_path / "conf")))
+        return stack[0].__enter__()
+
+    yield add
+    for opened in stack:
+        opened.__exit__(None, None, None)
+
+
+def typed(*words: str):
+    with composer() as compose:
+        return make_plan(compose, list(words), "again")
+
+
+def faults_of(*words: str) -> dict[str, list[str]]:
+    with pytest.raises(Refused) as caught:
+        typed(*words)
+    return {fault.line: fault.cells for fault in caught.value.faults}
+
+
+# --- cells ------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_the_product_of_its_axes_in_the_order_typed():
+    plan, configs, _ = typed("depth=2,3", "activation=relu,tanh", "width=8", "seed=range(2)")
+    assert [run.overrides for run in plan.runs] == [
+        [f"depth={d}", f"activation={a}", "width=8", f"seed={s}"]
+        for d in (2, 3)
+        for a in ("relu", "tanh")
+        for s in (0, 1)
+    ]
+    assert [run.run_id for run in plan.runs] == [run_id(configs[run.run_id]) for run in plan.runs]
+    assert {run.labels["width"] for run in plan.runs} == {8}
+
+
+def test_a_glob_takes_every_file_of_a_group():
+    plan, *_ = typed("norm=glob(*)", "init=glob(he_*)")
+    assert [(r.labels["norm"], r.labels["init"]) for r in plan.runs] == [
+        (norm, init) for norm in ("batch", "layer", "none") for init in ("he_normal", "he_uniform")
+    ]
+
+
+def test_the_same_cell_asked_for_twice_is_one_run():
+    plan, *_ = typed("optimizer.lr=1,1.0", "seed=0,1,0", "norm=none")
+    assert [run.overrides for run in plan.runs] == [
+        ["optimizer.lr=1", "seed=0", "norm=none"],
+        ["optimizer.lr=1", "seed=1", "norm=none"],
+    ]
+
+
+def test_the_quickstart_has_thirty_cells_of_five_recipes():
+    plan, _, folder = typed("+sweep=quickstart")
+    assert (plan.name, folder.name, len(plan.runs)) == ("quickstart", "quickstart", 30)
+    recipes = [
+        *("sigmoid · fan_in_uniform", "tanh · glorot_uniform", "relu · he_normal"),
+        *("relu · he_normal · batch", "relu · he_normal · residual"),
+    ]
+    assert {(r.labels["recipe"], r.labels["depth"], r.labels["seed"]) for r in plan.runs} == {
+        (recipe, depth, seed) for recipe in recipes for depth in (2, 10, 30) for seed in (0, 1)
+    }
+    assert {(r.labels["width"], r.labels["optimizer.lr"], r.labels["scheduler"]) for r in plan.runs} == {
+        (64, 0.1, "cosine")
+    }
+    assert {r.config["logger"]["group"] for r in plan.runs} == {"quickstart"}
+
+
+GRID_AND_ZIP = """
+name: mine
+overrides: [width=8, optimizer.lr=0.5]
+grid:
+  depth: 2,3
+  seed: [0, 1]
+zip:
+  activation: [relu, tanh]
+  init: [he_normal, glorot_normal]
+"""
+
+
+def test_a_named_sweep_multiplies_its_grid_and_walks_its_zip_together(named):
+    plan, _, folder = make_plan(named(GRID_AND_ZIP), ["+sweep=mine"], "")
+    assert (plan.name, folder.name) == ("mine", "mine")
+    assert [tuple(r.labels[k] for k in ("activation", "init", "depth", "seed")) for r in plan.runs] == [
+        (activation, init, depth, seed)
+        for activation, init in (("relu", "he_normal"), ("tanh", "glorot_normal"))
+        for depth in (2, 3)
+        for seed in (0, 1)
+    ]
+    assert {(r.labels["width"], r.labels["optimizer.lr"]) for r in plan.runs} == {(8, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("own", "count", "seen"),
+    [
+        (["depth=5"], 4, {"depth": {5}, "width": {8}}),
+        (["depth=5,6,7"], 12, {"depth": {5, 6, 7}}),
+        (["width=4"], 8, {"width": {4}, "optimizer.lr": {0.5}}),
+        (["init=he_uniform"], 8, {"init": {"he_uniform"}, "activation": {"relu", "tanh"}}),
+        (["activation=sigmoid", "init=he_uniform"], 4, {"activation": {"sigmoid"}}),
+        (["norm=batch"], 8, {"norm": {"batch"}, "depth": {2, 3}}),
+    ],
+    ids=str,
+)
+def test_words_on_the_command_line_replace_keys_of_a_named_sweep(named, own, count, seen):
+    plan, *_ = make_plan(named(GRID_AND_ZIP), ["+sweep=mine", *own], "")
+    assert len(plan.runs) == count
+    assert {key: {run.labels[key] for run in plan.runs} for key in seen} == seen
+    suffix = hashlib.sha256(" ".join(own).encode()).hexdigest()[:6]
+    assert plan.name == f"mine-{suffix}"  # another sweep, with its own folder
+
+
+def test_an_altered_sweep_may_be_given_its_name(named):
+    compose = named(GRID_AND_ZIP)
+    assert make_plan(compose, ["+sweep=mine", "depth=5", "sweep.name=five"], "")[0].name == "five"
+    assert make_plan(compose, ["+sweep=mine", "sweep.name=five"], "")[0].name == "five"
+    orders = [["+sweep=mine", "depth=5", "width=4"], ["+sweep=mine", "width=4", "depth=5"]]
+    assert len({make_plan(compose, words, "")[0].name for words in orders}) == 1
+
+
+def test_a_sweep_without_a_name_is_named_after_its_runs():
+    one, other, same = (typed(*words)[0].name for words in (["depth=2,3"], ["depth=2,4"], ["depth=3,2"]))
+    assert one.startswith("sweep-")
+    assert one == same != other
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+def test_each_fault_is_one_line_with_all_its_cells():
+    faults = faults_of("activation=relu,rleu,tanhh", "seed=0,1,-1")
+    assert [line.partition(": ")[0] for line in faults] == ["seed=-1", "activation=rleu", "activation=tanhh"]
+    by_key = {line.partition(":")[0]: cells for line, cells in faults.items()}
+    assert by_key["seed=-1"] == ["activation=relu seed=-1"]
+    assert by_key["activation=rleu"] == [f"activation=rleu seed={seed}" for seed in (0, 1, -1)]
+
+
+def test_a_typo_in_a_key_is_a_fault_of_every_cell():
+    faults = faults_of("dpeth=2,3", "seed=0,1")
+    assert sorted(len(cells) for cells in faults.values()) == [2, 2]
+    assert all("did you mean 'depth'?" in line for line in faults)
+
+
+def test_cells_that_differ_only_in_their_seed_are_built_once_and_all_told():
+    with composer() as compose:
+        plan, configs, _ = make_plan(compose, ["skip=residual", "depth=2", "width=[8,4],8", "seed=range(3)"], "")
+    built = []
+
+    def count(config):
+        built.append(config)
+        return preflight(config)
+
+    (fault,) = check(((" ".join(run.overrides), configs[run.run_id]) for run in plan.runs), count)
+    assert fault.cells == [f"skip=residual depth=2 width=[8,4] seed={seed}" for seed in range(3)]
+    assert "from 8 to 4" in fault.line
+    assert len(built) == 2
+
+
+def test_a_plan_of_a_thousand_cells_is_whole(tmp_path):
+    words = ["seed=range(500)", "depth=1,2", f"paths.runs={tmp_path / 'runs'}", f"paths.sweeps={tmp_path / 'sweeps'}"]
+    with composer() as compose:
+        prepared = launch.prepare(compose, words, "again")
+    assert len(prepared.plan.runs) == len(prepared.missing) == 1000
+    assert len({run.run_id for run in prepared.plan.runs}) == 1000
+    assert {(run.config["seed"], run.config["depth"]) for run in prepared.plan.runs} == {
+        (seed, depth) for seed in range(500) for depth in (1, 2)
+    }
+
+
+def test_nothing_is_written_for_a_plan_that_is_refused(tmp_path):
+    words = ["depth=2,3", "width=[8,4]", f"paths.runs={tmp_path / 'runs'}", f"paths.sweeps={tmp_path / 'sweeps'}"]
+    with composer() as compose, pytest.raises(Refused) as caught:
+        launch.prepare(compose, words, "again")
+    assert str(caught.value) == "1 of 2 cells cannot run"
+    assert list(tmp_path.iterdir()) == []
+
+
+MISTAKES = {
+    "key": ("name: mine\ngird: {depth: '2,3'}\n", "gird", "did you mean 'grid'?"),
+    "unequal zip": ("zip:\n  norm: [none, batch]\n  init: [he_normal]\n", "norm 2, init 1", "differ in length"),
+    "grid of wrong type": ("grid: [depth]\n", "grid", "should be a valid dictionary"),
+    "zip of wrong type": ("zip: {depth: 3}\n", "zip.depth", "should be a valid list"),
+    "overrides of wrong type": ("overrides: width=8\n", "overrides", "should be a valid list"),
+}
+
+
+@pytest.mark.parametrize(("text", "where", "told"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_a_sweep_file_is_told_with_the_file(named, text, where, told):
+    with pytest.raises(ConfigError) as caught:
+        make_plan(named(text), ["+sweep=mine"], "")
+    (line,) = caught.value.lines
+    assert "sweep/mine.yaml" in line
+    assert where in line
+    assert told in line
+
+
+@pytest.mark.parametrize("text", ["grid: {dpeth: '2,3'}\n", "zip: {dpeth: [2, 3]}\n", "overrides: [dpeth=2]\n"])
+def test_a_misspelt_choice_inside_a_sweep_file_is_told_like_a_typed_one(named, text):
+    with pytest.raises(Refused) as caught:
+        make_plan(named(text), ["+sweep=mine"], "")
+    assert all("unknown key" in f.line and "did you mean 'depth'?" in f.line for f in caught.value.faults)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["+sweep=quikstart"], ["+sweep=quikstart: unknown value", "did you mean 'quickstart'?"]),
+        (["depth=2", "sweep.nmae=x"], ["sweep.nmae=x: unknown key", "did you mean 'sweep.name'?"]),
+        (["depth=2", "sweep.name=a/b"], ["sweep.name=a/b", "plain folder name"]),
+        (["depth=2", "sweep.name='..'"], ["sweep.name=..", "plain folder name"]),
+        (["depth=2,", "seed=1"], ["depth=2,", "cannot be read"]),
+        (["activation=glob(zz*)"], ["activation=glob(zz*): matches nothing", "allowed: linear"]),
+    ],
+    ids=str,
+)
+def test_words_that_mean_no_sweep_are_refused(words, told):
+    with composer() as compose, pytest.raises(ConfigError) as caught:
+        cells_of(compose, words)
+    assert [part for part in told if part not in str(caught.value)] == []

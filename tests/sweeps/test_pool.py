@@ -1,0 +1,162 @@
+"""Real worker processes, killed and stopped in the middle: nothing is lost, nothing is trained twice."""
+
+import json
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def shell(new_shell):
+    return new_shell()
+
+
+def statuses(runs: Path) -> dict[str, dict]:
+    """What each record says of itself."""
+    found = {}
+    for file in runs.glob("*/status.json"):
+        status = json.loads(file.read_text())
+        found[status["run_id"]] = status
+    return found
+
+
+def under_way(runs: Path) -> list[dict]:
+    """Those that have trained a step and go on."""
+    return [s for s in statuses(runs).values() if s["state"] == "running" and s["step"] > 0]
+
+
+def checkpointed(runs: Path) -> list[dict]:
+    return [s for s in under_way(runs) if (runs / s["run_id"] / "checkpoints" / "last.ckpt").exists()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def table_of(folder: Path) -> str:
+    return (folder / "results.csv").read_text()
+
+
+def test_the_same_run_shows_the_same_in_any_process(baseline, own, configure, evidence, monkeypatch):
+    """One that a worker of a sweep has trained, and one that this process trains."""
+    from gradflow.runs.execute import execute
+    from gradflow.runs.stop import Stop
+
+    monkeypatch.syspath_prepend(str(own))
+    config = configure(
+        *("activation=gated", "seed=2", "trainer.max_steps=60", "trainer.log_every_n_steps=5"),
+        *("trainer.val_every_n_steps=20", "trainer.checkpoint_every_n_steps=20", "instruments.every_n_steps=5"),
+        config_dir=own / "conf",
+    )
+    outcome = execute(config, [], Stop())
+    assert outcome.run_id == baseline.run_ids[2]
+    ours, theirs = (evidence(Path(runs) / outcome.run_id) for runs in (config.paths.runs, baseline.shell.runs))
+    assert ours == theirs
+
+
+def test_a_worker_that_is_killed_takes_only_its_own_run_down(shell, grid, baseline, evidence, wait_until):
+    """Beside it, runs that fail by themselves; the same command tries again what failed, and nothing else."""
+    words = *(word for word in grid if not word.startswith(("activation", "seed", "sweep."))), "-j", "2"
+    words = "sweep", "sweep.name=mixed", "activation=gated,broken", "seed=range(2)", "logger.mode=disabled", *words
+    process = shell.start(*words)
+    killed = wait_until(lambda: under_way(shell.runs))[0]
+    os.kill(killed["pid"], signal.SIGKILL)
+    wait_until(lambda: statuses(shell.runs)[killed["run_id"]]["state"] == "failed")
+    shell.gate.touch()
+    done = shell.end(process)
+    assert done.returncode == 1
+    assert f"failed {killed['run_id']}" in done.stdout
+    assert "its worker process died (signal 9)" in done.stdout
+    assert done.stdout.count("RuntimeError: no such neuron") == 2
+
+    after = statuses(shell.runs)
+    assert after[killed["run_id"]]["error"] == "its worker process died (signal 9)"
+    broken = [s for s in after.values() if s["labels"]["activation"] == "Broken"]
+    assert [s["state"] for s in broken] == ["failed", "failed"]
+    assert all(s["error"].startswith("Traceback") and "own_activations.py" in s["error"] for s in broken)
+    (finished,) = [s for s in after.values() if s["state"] == "completed"]
+
+    again = shell.run(*words)
+    assert again.returncode == 1  # of the broken ones
+    assert "4 runs, 1 done before, 3 to train" in again.stdout
+    assert "its worker process died" not in again.stdout
+    later = statuses(shell.runs)
+    assert later[finished["run_id"]] == finished
+    assert [later[s["run_id"]]["attempt"] for s in broken] == [2, 2]
+    assert (later[killed["run_id"]]["state"], later[killed["run_id"]]["attempt"]) == ("completed", 2)
+    for run_id in (killed["run_id"], finished["run_id"]):
+        assert evidence(shell.runs / run_id) == evidence(baseline.shell.runs / run_id)
+
+
+def test_ctrl_c_stops_a_sweep_and_the_same_command_goes_on(shell, grid, baseline, evidence, wait_until):
+    words = "sweep", *grid, "-j", "2", "logger.mode=disabled"
+    process = shell.start(*words)
+    wait_until(lambda: len(checkpointed(shell.runs)) == 2)
+    workers = [status["pid"] for status in under_way(shell.runs)]
+    process.send_signal(signal.SIGINT)
+    stopped = shell.end(process)
+    assert stopped.returncode == 130
+    assert "stopped. To go on: gradflow sweep sweep.name=four activation=gated" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert "4 runs: 2 preempted, 2 missing" in stopped.stdout
+    first = statuses(shell.runs)
+    assert [status["state"] for status in first.values()] == ["preempted", "preempted"]
+    assert all(20 <= status["step"] < 60 for status in first.values())
+    assert not any(map(is_alive, workers))
+
+    shell.gate.touch()
+    done = shell.run(*words)
+    assert done.returncode == 0, done.stderr
+    assert table_of(shell.sweeps / "four") == table_of(baseline.folder)
+    for run_id in baseline.run_ids:
+        assert evidence(shell.runs / run_id) == evidence(baseline.shell.runs / run_id)
+        assert statuses(shell.runs)[run_id]["attempt"] == 1 + (run_id in first)
+
+
+def test_a_sweep_that_is_killed_leaves_no_worker_behind_and_two_sweeps_finish_it(
+    shell, grid, baseline, evidence, wait_until
+):
+    words = "sweep", *grid, "-j", "2", "logger.mode=disabled"
+    process = shell.start(*words)
+    wait_until(lambda: len(under_way(shell.runs)) == 2)
+    workers = [status["pid"] for status in under_way(shell.runs)]
+    process.kill()
+    shell.end(process)
+    wait_until(lambda: not any(map(is_alive, workers)))
+    first = statuses(shell.runs)
+    assert [status["state"] for status in first.values()] == ["preempted", "preempted"]
+    assert all((shell.runs / run_id / "checkpoints" / "last.ckpt").exists() for run_id in first)
+
+    both = [shell.start(*words) for _ in range(2)]
+    wait_until(lambda: len({status["pid"] for status in under_way(shell.runs)}) >= 2)
+    shell.gate.touch()
+    for process in both:
+        done = shell.end(process)
+        assert done.returncode == 0, done.stderr
+        assert "4 runs" in done.stdout
+    after = statuses(shell.runs)
+    assert {run_id: (s["state"], s["attempt"]) for run_id, s in after.items()} == {
+        run_id: ("completed", 1 + (run_id in first)) for run_id in baseline.run_ids
+    }
+    assert table_of(shell.sweeps / "four") == table_of(baseline.folder)
+    for run_id in baseline.run_ids:
+        assert evidence(shell.runs / run_id) == evidence(baseline.shell.runs / run_id)
+
+
+def test_a_finished_sweep_is_only_shown_again(baseline, grid):
+    records = {file: file.stat().st_mtime_ns for file in baseline.shell.runs.glob("*/*.json")}
+    again = baseline.shell.run("sweep", *grid, "logger.mode=offline")
+    assert again.returncode == 0, again.stderr
+    assert "4 runs, 4 done before, 0 to train" in again.stdout
+    assert {file: file.stat().st_mtime_ns for file in baseline.shell.runs.glob("*/*.json")} == records
+    assert "test" in baseline.output
+    assert again.stdout.partition("\n\n")[2] in baseline.output
