@@ -17,6 +17,7 @@ from gradflow.errors import ConfigError, choose_from
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gradflow.results.table import Table
     from gradflow.runs.config import Config
     from gradflow.runs.execute import Outcome
     from gradflow.runs.stop import Stop
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code: 0 done, 1 something failed, 2 a mistake in what was asked for,
     130 or 143 stopped by Ctrl-C or SIGTERM."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a _target_ may name a module in the working folder
     try:
         command = usage.parser().parse_args(typed[:1]).command
         if command not in RUN:
@@ -57,7 +60,7 @@ def train(options: argparse.Namespace, typed: list[str]) -> int:
             from omegaconf import OmegaConf
 
             config = compose.untyped(options.overrides)
-            compose.config(options.overrides)  # what is wrong is said here too
+            compose.config(options.overrides)  # keys and types are checked here too
             print(OmegaConf.to_yaml(config, resolve=options.resolve), end="")
             return OK
         config_ = compose.config(options.overrides)
@@ -69,7 +72,8 @@ def train(options: argparse.Namespace, typed: list[str]) -> int:
     path = Path(config_.paths.runs) / run_id(config_)
     if is_done(path):
         print("trained before:")
-        return _tell_result(path)
+        told = _tell_result(path, hint=config_.instruments.every_n_steps is not None)
+        return told
     check_logger(config_)
     _check_one(config_)
     stop = Stop()
@@ -109,6 +113,12 @@ def sweep(options: argparse.Namespace, typed: list[str]) -> int:
             _tell_refused(refused)
             return USAGE
         total, missing = len(prepared.plan.runs), len(prepared.missing)
+        if prepared.cells > total:
+            what = "the others differ only in what does not change a run (logging, instruments, threads, paths)"
+            console.print(f"{prepared.cells} cells are {total} runs: {what}", soft_wrap=True)
+        if prepared.replaced is not None:
+            earlier = f"an earlier plan of {prepared.replaced} runs; their records stay"
+            console.print(f"{prepared.folder}: this plan takes the place of {earlier}", soft_wrap=True)
         jobs = options.jobs or launch.default_jobs(prepared.threads)
         console.print(
             f"{prepared.plan.name}: {total} runs, {total - missing} done before, {missing} to train", soft_wrap=True
@@ -153,10 +163,7 @@ def table(options: argparse.Namespace, typed: list[str]) -> int:
     if options.format is None:
         from rich.console import Console
 
-        console = Console(highlight=False)
-        console.print(formats.to_rich(made))
-        for note in made.notes:
-            console.print(note, style="dim")
+        _print_table(Console(highlight=False), made)
     else:
         write = {"md": formats.to_markdown, "csv": formats.to_csv, "latex": formats.to_latex}[options.format]
         print(write(made), end="")
@@ -229,8 +236,8 @@ def _train_with_bar(config: Config, overrides: list[str], stop: Stop) -> Outcome
     return outcome
 
 
-def _tell_result(path: Path) -> int:
-    """A finished run in three lines."""
+def _tell_result(path: Path, hint: bool = False) -> int:
+    """A finished run in a few lines; `hint` says what to do where it was trained without instruments."""
     from gradflow.results.formats import text
     from gradflow.runs.record import read
 
@@ -246,7 +253,11 @@ def _tell_result(path: Path) -> int:
         print(f"  {', '.join(figures)} after {result['steps']} steps")
     elif result["diverged_at"] is not None:
         print(f"  the loss stopped being finite at step {result['diverged_at']}")
+    for sign in result["signs"]:
+        print(f"  {sign['verdict']}: {sign['what']} {sign['value']:.3g} (threshold {sign['threshold']:.3g})")
     print(f"  record: {path}")
+    if hint and not result.get("gradient"):
+        print(f"  it was trained without instruments; to measure its gradients, delete {path} and train it again")
     return OK
 
 
@@ -272,18 +283,30 @@ def _tell_refused(refused: Exception) -> None:
         console.print(f"… and {len(refused.faults) - MOST_SHOWN} more faults")
 
 
+def _print_table(console: Console, made: Table) -> None:
+    """At its natural width: a terminal may wrap a line, but no number is cut and no column dropped."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    from gradflow.results.formats import to_rich
+
+    shown = to_rich(made)
+    wanted = Measurement.get(console, console.options.update(max_width=10_000), shown).maximum
+    wide = Console(file=console.file, width=max(console.width, wanted), highlight=False)
+    wide.print(shown, crop=False)
+    for note in made.notes:
+        console.print(note, style="dim")
+
+
 def _publish(folder: Path, console: Console) -> None:
     """Write every view, print the table, name the page."""
-    from gradflow.results.formats import to_rich
     from gradflow.results.publish import publish
     from gradflow.results.status import is_complete, summary
     from gradflow.runs.planfile import collect
 
     collection = collect(folder)
     published = publish(collection, folder)
-    console.print(to_rich(published.table))
-    for note in published.table.notes:
-        console.print(note, style="dim")
+    _print_table(console, published.table)
     for problem in collection.found.problems:
         print(f"gradflow: {problem}", file=sys.stderr)
     if not is_complete(collection):

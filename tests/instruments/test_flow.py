@@ -254,3 +254,32 @@ def test_no_block_has_parameters():
     assert [row["name"] for row in flow.rows()] == ["stem", "head", "all"]
     assert flow.norms()[1].shape == (1, 0)
     assert flow.ratio().value is None
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_closure_s_first_gradients_are_those_measured(by_name):
+    """`step(closure)` computes the gradients inside the step, LBFGS several times: the first are of these weights."""
+    net = model()
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=4)
+    expected = by_autograd(net)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(net)
+        value.backward()
+        return value
+
+    with watch(net) as flow:
+        optimizer.step(closure=closure) if by_name else optimizer.step(closure)
+    steps, values = flow.norms()
+    assert steps.tolist() == [0]
+    np.testing.assert_allclose(values[0], expected, rtol=1e-12)
+
+
+def test_one_block_has_nothing_to_be_compared_with():
+    net = nn.Sequential(nn.Linear(4, 1)).double()
+    with watch(net) as flow:
+        loss(net).backward()
+        torch.optim.SGD(net.parameters(), lr=0.1).step()
+    assert flow.ratio().value is None
+    assert flow.ratio().steps == 1

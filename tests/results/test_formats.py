@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from rich.console import Console
 
+from gradflow import cli
 from gradflow.results import formats
 from gradflow.results.estimate import Estimate
 from gradflow.results.table import Line, Table, make_table
@@ -159,3 +160,29 @@ def test_the_files_of_a_real_sweep_hold_its_table(baseline, pdflatex):
     for name, write in (("md", formats.to_markdown), ("csv", formats.to_csv), ("tex", formats.to_latex)):
         assert (baseline.folder / f"results.{name}").read_text() == write(table)
     pdflatex((baseline.folder / "results.tex").read_text())
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "in_latex"),
+    [
+        (Estimate(0.847, 0.0214, 3), "0.847 ± 0.021", r"\(0.847 \pm 0.021\)"),
+        (Estimate(2.5e-4, 1e-6, 3), "2.5e-04 ± 1.0e-06", r"\(2.5\times10^{-4} \pm 1.0\times10^{-6}\)"),
+        (Estimate(0.0, 0.0, 2), "0.000 ± 0.000", r"\(0.000 \pm 0.000\)"),
+        (Estimate(754.0, None, 1), "754", r"\(754\)"),
+    ],
+)
+def test_small_means_keep_their_digits_and_counts_are_whole(value, shown, in_latex):
+    assert formats.text(value) == shown
+    table = Table("t", ["a"], ["m"], "m", [Line({"a": 1}, {"m": value})], [])
+    assert in_latex in formats.to_latex(table)
+
+
+def test_the_terminal_s_table_is_whole_however_many_columns(capsys):
+    """No number is cut and no column dropped where the terminal is narrower than the table."""
+    columns = [f"figure_{i}" for i in range(12)]
+    line = Line({"a": "word"}, {name: Estimate(1234.5 + i, 0.25, 3) for i, name in enumerate(columns)})
+    cli._print_table(Console(width=60), Table("t", ["a"], columns, "m", [line], []))
+    said = capsys.readouterr().out
+    for i, name in enumerate(columns):
+        assert name in said
+        assert f"{1234.5 + i:.1f} ± 0.2" in said

@@ -106,3 +106,25 @@ def test_the_same_figure_is_the_same_file(records, tmp_path):
 def test_any_word_can_be_a_title(records, tmp_path, name):
     records.add(activation=name, norms={0: [1e-5, 1.0]})
     assert all(file.stat().st_size > 1000 for file in save(draw(collect(records.sweep(name))), tmp_path / "map"))
+
+
+def test_a_panel_that_ends_early_says_why(records):
+    """'diverged' only where the runs did; a run that was stopped is unfinished."""
+    long = {step: [0.1, 1.0] for step in range(0, 100, 10)}
+    records.add(norms=long, activation="tanh")
+    records.add(norms={0: [0.1, 1.0], 10: [0.1, 1.0]}, activation="relu", state="diverged")
+    records.add(norms={0: [0.1, 1.0], 10: [0.1, 1.0]}, activation="sigmoid", state="preempted")
+    _, shown = panels(collect(records.sweep()))
+    assert [panel.ended for panel in shown] == ["", "diverged", "unfinished"]
+    figure = draw(collect(records.sweep()))
+    assert [[text.get_text() for text in axis.texts] for axis in figure.axes[:3]] == [[], ["diverged"], ["unfinished"]]
+
+
+def test_another_sweep_in_the_same_folder_gets_its_own_picture(records, tmp_path):
+    records.add(norms={0: [1e-5, 1.0]})
+    sweep = collect(records.sweep())
+    (png, _) = draw_heatmap(sweep, tmp_path)
+    first = png.read_bytes()
+    assert draw_heatmap(sweep, tmp_path)[0].read_bytes() == first
+    records.add(norms={0: [1e-9, 1.0]}, seed=1)
+    assert draw_heatmap(collect(records.sweep()), tmp_path)[0].read_bytes() != first

@@ -62,7 +62,7 @@ MISTAKES = [
     ("+hydra.verbose=true", ["+hydra.verbose=true: unknown key", TOP]),
     ("hydra/launcher=basic", ["hydra/launcher=basic: unknown key", TOP]),
     ("depth", ["depth: cannot be read", "key=value"]),
-    ("depth=[3", ["depth=[3: cannot be read", "key=value"]),
+    ("depth=[3", ["depth=[3: cannot be read", "literally"]),
     ("=3", ["=3:", "key"]),
 ]
 

@@ -39,7 +39,7 @@ def test_every_file_composes_resolves_and_can_be_built(compose, group, value):
 
 @pytest.mark.parametrize("name", files("sweep"))
 def test_every_sweep_plans_and_all_of_its_cells_can_be_built(compose, name):
-    plan, configs, _ = make_plan(compose, [f"+sweep={name}"], "")
+    plan, configs, *_ = make_plan(compose, [f"+sweep={name}"], "")
     assert plan.name == name
     assert {run_id: preflight(config) for run_id, config in configs.items()} == {run.run_id: [] for run in plan.runs}
 

@@ -89,8 +89,8 @@ def test_an_activation_of_torch_is_one_yaml_file_and_trains(own, configure, tmp_
     outcome = execute(config, ["activation=gelu"], Stop())
     assert outcome.state == "completed", outcome.error
     result = json.loads((tmp_path / "runs" / outcome.run_id / "result.json").read_text())
-    assert result["labels"]["activation"] == "GELU"
-    assert result["labels"]["recipe"] == "GELU · he_normal"
+    assert result["labels"]["activation"] == "torch.nn.GELU"
+    assert result["labels"]["recipe"] == "torch.nn.GELU · he_normal"
     assert result["steps"] == 20
     losses = result["metrics"]["train/loss"]
     assert 0 < losses < 3

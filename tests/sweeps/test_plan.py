@@ -43,7 +43,7 @@ def faults_of(*words: str) -> dict[str, list[str]]:
 
 
 def test_a_grid_is_the_product_of_its_axes_in_the_order_typed():
-    plan, configs, _ = typed("depth=2,3", "activation=relu,tanh", "width=8", "seed=range(2)")
+    plan, configs, *_ = typed("depth=2,3", "activation=relu,tanh", "width=8", "seed=range(2)")
     assert [run.overrides for run in plan.runs] == [
         [f"depth={d}", f"activation={a}", "width=8", f"seed={s}"]
         for d in (2, 3)
@@ -70,7 +70,7 @@ def test_the_same_cell_asked_for_twice_is_one_run():
 
 
 def test_the_quickstart_has_thirty_cells_of_five_recipes():
-    plan, _, folder = typed("+sweep=quickstart")
+    plan, _, folder, _ = typed("+sweep=quickstart")
     assert (plan.name, folder.name, len(plan.runs)) == ("quickstart", "quickstart", 30)
     recipes = [
         *("sigmoid · fan_in_uniform", "tanh · glorot_uniform", "relu · he_normal"),
@@ -98,7 +98,7 @@ zip:
 
 
 def test_a_named_sweep_multiplies_its_grid_and_walks_its_zip_together(named):
-    plan, _, folder = make_plan(named(GRID_AND_ZIP), ["+sweep=mine"], "")
+    plan, _, folder, _ = make_plan(named(GRID_AND_ZIP), ["+sweep=mine"], "")
     assert (plan.name, folder.name) == ("mine", "mine")
     assert [tuple(r.labels[k] for k in ("activation", "init", "depth", "seed")) for r in plan.runs] == [
         (activation, init, depth, seed)
@@ -162,7 +162,7 @@ def test_a_typo_in_a_key_is_a_fault_of_every_cell():
 
 def test_cells_that_differ_only_in_their_seed_are_built_once_and_all_told():
     with composer() as compose:
-        plan, configs, _ = make_plan(compose, ["skip=residual", "depth=2", "width=[8,4],8", "seed=range(3)"], "")
+        plan, configs, *_ = make_plan(compose, ["skip=residual", "depth=2", "width=[8,4],8", "seed=range(3)"], "")
     built = []
 
     def count(config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,17 +98,18 @@ class Flow:
         watched = [block for block in self.blocks if block.index is not None]
         column = {block.name: i for i, block in enumerate(watched)}
         steps = sorted({each.step for each in self.measurements})
+        place = {step: i for i, step in enumerate(steps)}
         values = np.full((len(steps), len(watched)), np.nan)
         for row in self.rows():
             if row["quantity"] == quantity and row["name"] in column:
-                values[steps.index(row["step"]), column[row["name"]]] = row["value"]
+                values[place[row["step"]], column[row["name"]]] = row["value"]
         return np.array(steps, dtype=np.int64), values
 
     def ratio(self) -> GradientRatio:
         """First block's gradient ÷ last block's, geometric mean over the logged steps."""
         _, values = self.norms()
-        if not values.shape[1]:
-            return gradient_ratio([], [])
+        if values.shape[1] < 2:  # nothing to compare with
+            return GradientRatio(None, len(values), int((values == 0).sum()), int((~np.isfinite(values)).sum()))
         return gradient_ratio(values[:, 0], values[:, -1])
 
     def __repr__(self) -> str:
@@ -139,12 +140,28 @@ def flat_rows(measurement: Measurement) -> Iterator[dict[str, Any]]:
             }
 
 
+def _once_after(closure: Callable[[], Any], look: Callable[[], None]) -> Callable[[], Any]:
+    """An optimiser's closure that looks at the gradients after its first evaluation."""
+    looked = False
+
+    def evaluate() -> Any:
+        nonlocal looked
+        loss = closure()
+        if not looked:
+            looked = True
+            look()
+        return loss
+
+    return evaluate
+
+
 @contextmanager
 def watch(model: nn.Module, *, every_n_steps: int = 1, blocks: Sequence[str] | None = None) -> Iterator[Flow]:
     """Watch the gradients of `model` in a plain PyTorch training loop.
 
     At every `every_n_steps`-th step of any optimiser that updates parameters of `model`, the gradients are measured
-    as the optimiser receives them: after unscaling by a `GradScaler`, after all-reduce, and after clipping. For
+    as the optimiser receives them: after unscaling by a `GradScaler`, after all-reduce, and after clipping; with
+    `step(closure)`, those of the closure's first evaluation. For
     the norms before clipping call `flow.measure(step)` between `backward()` and clipping instead.
 
     Args:
@@ -173,17 +190,26 @@ def watch(model: nn.Module, *, every_n_steps: int = 1, blocks: Sequence[str] | N
     flow = Flow(model, blocks)
     taken: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
 
-    def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         norm = flow.of(optimizer)
         if norm is None:
-            return
+            return None
         step = taken.get(optimizer, 0)
         taken[optimizer] = step + 1
-        if step % every_n_steps == 0:
+
+        def look() -> None:
             scale = getattr(optimizer, "grad_scale", None)  # set by a GradScaler for optimisers that unscale themselves
             values = norm() if scale is None else divide(norm(), scale)
             flow.add(step, norm.rows, values, "_clipped" if flow.measured_by_hand else "")
+
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if step % every_n_steps == 0 and closure is None:
+            look()
         flow.measured_by_hand = False
+        if step % every_n_steps == 0 and closure is not None:
+            after = _once_after(closure, look)
+            return ((args[0], after, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": after})
+        return None
 
     handle = register_optimizer_step_pre_hook(before_step)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.text import Text
 from gradflow.results.estimate import Estimate
 from gradflow.results.table import Line, Table, Value
 
-FORMATS = ("md", "csv", "latex")
+SMALL = 0.01  # below this, an estimate is written with an exponent
 WORDS = ("verdict", "runs")  # columns that hold words
 COLOURS = {"healthy": "green", "stagnant": "yellow", "vanishing": "blue", "exploding": "magenta", "diverged": "red"}
 _LATEX = {
@@ -31,10 +32,6 @@ _LATEX = {
     "±": r"\(\pm\)",
     "√": r"\(\surd\)",
 }
-_GREEK = frozenset(
-    ["ALPHA", "BETA", "GAMMA", "DELTA", "EPSILON", "ZETA", "ETA", "THETA", "IOTA", "KAPPA", "LAMBDA", "MU", "NU", "XI"]
-    + ["PI", "RHO", "SIGMA", "TAU", "UPSILON", "PHI", "CHI", "PSI", "OMEGA"]
-)
 _GREEK_CAPITALS = frozenset(
     ["GAMMA", "DELTA", "THETA", "LAMBDA", "XI", "PI", "SIGMA", "UPSILON", "PHI", "PSI", "OMEGA"]
 )
@@ -125,6 +122,8 @@ def text(value: Value) -> str:
     if value is None:
         return "–"
     if isinstance(value, Estimate):
+        if 0 < abs(value.mean) < SMALL:
+            return f"{value.mean:.1e}" + ("" if value.half is None else f" ± {value.half:.1e}")
         digits = _digits(value)
         half = "" if value.half is None else f" ± {value.half:.{digits}f}"
         return f"{value.mean:.{digits}f}{half}"
@@ -143,7 +142,7 @@ def _latex_character(character: str) -> str:
     if character in _LATEX or character.isascii():
         return _LATEX.get(character, character)
     kind, _, letter = unicodedata.name(character, "").replace("LAMDA", "LAMBDA").rpartition(" LETTER ")
-    if kind == "GREEK SMALL" and letter in _GREEK:
+    if "α" <= character <= "ω" and letter not in ("OMICRON", "FINAL SIGMA"):
         return rf"\(\{letter.lower()}\)"
     if kind == "GREEK CAPITAL" and letter in _GREEK_CAPITALS:
         return rf"\(\{letter.capitalize()}\)"
@@ -157,7 +156,8 @@ def _latex_value(value: Value) -> str:
     if value is None:
         return "--"
     if isinstance(value, Estimate):
-        return "\\(" + text(value).replace("±", r"\pm") + "\\)"
+        exponents = re.sub(r"e([+-]\d+)", lambda match: rf"\times10^{{{int(match[1])}}}", text(value))
+        return "\\(" + exponents.replace("±", r"\pm") + "\\)"
     if isinstance(value, float):
         mantissa, _, exponent = text(value).partition("e")
         return rf"\({mantissa}\times10^{{{int(exponent)}}}\)" if exponent else rf"\({mantissa}\)"
@@ -167,6 +167,8 @@ def _latex_value(value: Value) -> str:
 def _digits(value: Estimate) -> int:
     """Three decimals for shares and losses, fewer for large numbers."""
     size = abs(value.mean)
+    if size >= 100 and value.mean.is_integer() and not value.half:
+        return 0
     return 3 if size < 100 else 1 if size < 10_000 else 0
 
 

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gradflow.runs.planfile import Collection
-from gradflow.runs.record import Record
+from gradflow.runs.record import DONE, Record
 
 ZERO, BROKEN = "#d9d9d9", "#d62728"  # exactly zero; non-finite
 COLUMNS = 5  # panels side by side
@@ -28,11 +28,16 @@ WORDS: Any = {"svg.fonttype": "path", "font.size": 8, "axes.titlesize": 8, "svg.
 
 @dataclass(frozen=True)
 class Panel:
-    """One recipe: log10 of the geometric mean over seeds, [blocks, steps]; −inf is an exact zero, NaN non-finite."""
+    """One cell: log10 of the geometric mean over seeds, [blocks, steps]; −inf is an exact zero, NaN non-finite.
+
+    A block is zero at a step where no seed has a positive norm, non-finite where any seed's is. `ended` says why the
+    steps end before another panel's: 'diverged', 'unfinished', or nothing.
+    """
 
     title: str
     steps: np.ndarray
     values: np.ndarray
+    ended: str
 
 
 def panels(collection: Collection) -> tuple[int, list[Panel]]:
@@ -129,12 +134,12 @@ def _layout(count: int) -> tuple[Figure, np.ndarray, Axes]:
     return figure, axes, bar
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write `stem`.png and `stem`.svg."""
+def save(figure: Figure, stem: Path, mark: str = "") -> list[Path]:
+    """Write `stem`.png and `stem`.svg; `mark` says in both what they were made from."""
     files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     with rc_context(WORDS):
-        figure.savefig(files[0])
-        figure.savefig(files[1], metadata={"Date": None})
+        figure.savefig(files[0], metadata={"Description": mark})
+        figure.savefig(files[1], metadata={"Date": None, "Description": mark})
     return files
 
 
@@ -150,9 +155,17 @@ def _panel(title: str, group: list[Record]) -> Panel:
         stack[i][: len(values), place] = values
         there[i][: len(values), place] = True
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.where(np.isfinite(stack), np.log10(stack), np.nan)
-        mean = np.where(there, logs, 0.0).sum(0) / there.sum(0)
-    return Panel(title, steps, mean)
+        usable = there & np.isfinite(stack) & (stack > 0)
+        mean = np.where(usable, np.log10(stack), 0.0).sum(0) / usable.sum(0)
+    zero = (there & (stack == 0)).any(0) & ~usable.any(0)
+    broken = (there & ~np.isfinite(stack)).any(0)
+    return Panel(title, steps, np.where(broken, np.nan, np.where(zero, -np.inf, mean)), _ended(group))
+
+
+def _ended(group: list[Record]) -> str:
+    if all(run.state == "diverged" for run in group):
+        return "diverged"
+    return "" if all(run.state in DONE for run in group) else "unfinished"
 
 
 def _grid(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -170,19 +183,24 @@ def _grid(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, longest: int) -> None:
     blocks = panel.values.shape[0]
-    width = float(np.diff(panel.steps).min()) if len(panel.steps) > 1 else 1.0
-    extent = (float(panel.steps[0]), float(panel.steps[-1]) + width, blocks - 0.5, -0.5)
-    options: Any = {"aspect": "auto", "extent": extent, "interpolation": "nearest"}
-    axis.imshow(np.where(np.isfinite(panel.values), panel.values, np.nan), cmap=colours, norm=scale, **options)
+    last = float(panel.steps[-1] - panel.steps[-2]) if len(panel.steps) > 1 else 1.0
+    edges = np.append(panel.steps, panel.steps[-1] + last).astype(float)
+    options: Any = {"rasterized": True, "shading": "flat"}
+    rows = np.arange(blocks + 1) - 0.5
+    finite = np.where(np.isfinite(panel.values), panel.values, np.nan)
+    axis.pcolormesh(edges, rows, np.ma.masked_invalid(finite), cmap=colours, norm=scale, **options)
     for special, colour in ((np.isneginf(panel.values), ZERO), (np.isnan(panel.values), BROKEN)):
         if special.any():
-            axis.imshow(np.where(special, 0.0, np.nan), cmap=ListedColormap([colour]), **options)
+            axis.pcolormesh(
+                edges, rows, np.ma.masked_where(~special, special), cmap=ListedColormap([colour]), **options
+            )
+    axis.set_ylim(blocks - 0.5, -0.5)
     axis.set_title("\n".join(_wrap(panel.title)))
-    axis.set_xlim(0, longest + width)
+    axis.set_xlim(0, max(longest, edges[-1]))
     axis.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-    if panel.steps[-1] + width < 0.9 * longest:
-        axis.text(panel.steps[-1] + 2 * width, blocks / 2, "diverged", rotation=90, va="center", fontsize=7)
+    if panel.ended and edges[-1] < 0.9 * longest:
+        axis.text(edges[-1] + 0.02 * longest, blocks / 2, panel.ended, rotation=90, va="center", fontsize=7)
 
 
 def _explain(figure: Figure, shown: list[Panel]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import gradflow
 from gradflow.results.formats import to_csv, to_latex, to_markdown
 from gradflow.results.table import Table, make_table
-from gradflow.runs.planfile import PLAN, Collection
+from gradflow.runs.planfile import Collection
 from gradflow.runs.record import write_bytes
 
 
@@ -41,14 +43,22 @@ def publish(collection: Collection, folder: Path) -> Published:
 
 
 def draw_heatmap(collection: Collection, folder: Path) -> list[Path]:
-    """heatmap.png and heatmap.svg; those of an earlier time stay where no run has finished since."""
+    """heatmap.png and heatmap.svg; not drawn again where those in the folder were made from the same records."""
     files = [folder / "heatmap.png", folder / "heatmap.svg"]
-    series = [record.path / "gradflow.parquet" for record in collection.found.records.values()]
-    series.append(collection.folder / PLAN)
-    newest = max((file.stat().st_mtime_ns for file in series if file.exists()), default=0)
-    if newest and all(file.exists() and file.stat().st_mtime_ns > newest for file in files):
+    mark = _mark(collection)
+    if all(file.exists() and mark.encode() in file.read_bytes() for file in files):
         return files
     from gradflow.results import heatmap  # matplotlib: half a second to import
 
     figure = heatmap.draw(collection)
-    return heatmap.save(figure, folder / "heatmap") if figure is not None else []
+    return heatmap.save(figure, folder / "heatmap", mark) if figure is not None else []
+
+
+def _mark(collection: Collection) -> str:
+    """A hash of what the picture shows: the records, by their state and the time of their last change."""
+    seen = [gradflow.__version__, collection.name]
+    for run_id, record in collection.found.records.items():
+        series = record.path / "gradflow.parquet"
+        changed = series.stat().st_mtime_ns if series.exists() else 0
+        seen.append(f"{run_id} {record.state} {changed}")
+    return "gradflow " + hashlib.sha256("\n".join(seen).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,10 @@ import gradflow
 from gradflow.results.estimate import Estimate
 from gradflow.results.formats import text
 from gradflow.results.status import summary
-from gradflow.results.table import Table, Value
+from gradflow.results.table import Table, Value, varying
 from gradflow.runs.diagnosis import VERDICTS
 from gradflow.runs.planfile import Collection
 from gradflow.runs.record import Record, write_bytes
-
-RUN_LABELS = ("task", "model", "depth", "width", "recipe", "seed")
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,9 @@ def _results(table: Table) -> Sortable:
 
 
 def _runs(collection: Collection) -> Sortable:
-    names = [name for name in RUN_LABELS if len({labels.get(name) for labels in collection.planned.values()}) > 1]
-    headers = [Header("run", True), *(Header(n, n not in ("depth", "width", "seed")) for n in names)]
+    names = [*varying(collection), "seed"]
+    words = {name for name in names for labels in collection.planned.values() if isinstance(labels.get(name), str)}
+    headers = [Header("run", True), *(Header(name, name in words) for name in names)]
     headers += [Header("state", True), Header("metric", False), Header("gradient ratio", False)]
     headers += [Header("verdict", True), Header("seconds", False)]
     rows = []
@@ -106,9 +105,16 @@ def _outcome(record: Record | None) -> list[Cell]:
         state,
         _cell(None if metric is None else Estimate(metric, None, 1)),
         _cell(ratio),
-        _cell(result["verdict"]),
+        replace(_cell(result["verdict"]), hint=_signs(result)),
         Cell(f"{seconds:.1f}", seconds),
     ]
+
+
+def _signs(result: dict[str, Any]) -> str:
+    """The numbers and thresholds behind a verdict."""
+    return "; ".join(
+        f"{sign['what']} {sign['value']:.3g}, threshold {sign['threshold']:.3g}" for sign in result["signs"]
+    )
 
 
 def _cell(value: Value) -> Cell:

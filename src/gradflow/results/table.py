@@ -11,10 +11,9 @@ from typing import Any
 from gradflow.errors import ConfigError, choose_from
 from gradflow.results.estimate import Estimate, geometric_mean, mean_interval
 from gradflow.runs.diagnosis import VERDICTS
-from gradflow.runs.planfile import Collection
+from gradflow.runs.planfile import RECIPE, Collection
 from gradflow.runs.record import DONE, Record
 
-RECIPE = ("activation", "init", "norm", "skip")
 DEFAULT_COLUMNS = ("metric", "gradient_ratio", "verdict", "runs")
 
 Value = Estimate | float | str | None
@@ -70,7 +69,7 @@ def make_table(
         ConfigError: for a row or column that no run has.
     """
     known = sorted({key for labels in collection.planned.values() for key in labels})
-    chosen_rows = list(rows) if rows else _varying(collection)
+    chosen_rows = list(rows) if rows else varying(collection)
     chosen_columns = list(columns) if columns else list(DEFAULT_COLUMNS)
     records = collection.found.records
     figures = sorted({name for record in records.values() for name in _figures(record)})
@@ -98,20 +97,18 @@ def make_table(
     return Table(collection.name, chosen_rows, chosen_columns, metric, lines, notes)
 
 
-def _varying(collection: Collection) -> list[str]:
+def varying(collection: Collection) -> list[str]:
+    """Choices that tell runs apart, other than seeds and what another choice implies; 'depth' if none does."""
     seen: dict[str, set[Any]] = {}
     for labels in collection.planned.values():
         for key, value in labels.items():
             seen.setdefault(key, set()).add(value)
     follows_seed = {"seed"} | {k for k in seen if k.endswith("split_seed")}
-    varying = [key for key, values in seen.items() if len(values) > 1 and key not in follows_seed]
-    parts = [key for key in varying if key in RECIPE or key.partition(".")[0] in RECIPE]
-    words = [key for key in parts if key in RECIPE]
-    if len(words) > 1:
-        varying = [key for key in varying if key not in words]  # 'recipe' is among them already
-    else:
-        varying = [key for key in varying if key != "recipe"]
-    return sorted(varying, key=lambda key: (key not in ("task", "model", "depth", "width"), key == "recipe")) or [
+    chosen = [key for key, values in seen.items() if len(values) > 1 and key not in follows_seed]
+    words = [key for key in chosen if key in RECIPE]
+    drop = words if len(words) > 1 else ["recipe"]  # several of them appear together as 'recipe'
+    chosen = [key for key in chosen if key not in drop and not _implied(key, collection)]
+    return sorted(chosen, key=lambda key: (key not in ("task", "model", "depth", "width"), key == "recipe")) or [
         "depth"
     ]
 
@@ -125,6 +122,13 @@ def _pooled(collection: Collection, groups: dict[tuple[Any, ...], list[str]]) ->
             if not key.endswith("split_seed") and len({each.get(key) for each in labels}) > 1:
                 differing.add(key)
     return sorted(differing)
+
+
+def _implied(key: str, collection: Collection) -> bool:
+    """Whether a number such as 'norm.eps' follows from the word before its dot."""
+    factor, dot, _ = key.partition(".")
+    pairs = {(labels.get(factor), labels.get(key)) for labels in collection.planned.values()}
+    return bool(dot) and len({word for word, _ in pairs}) == len(pairs)
 
 
 def _ordered(groups: dict[tuple[Any, ...], list[str]]) -> list[tuple[tuple[Any, ...], list[str]]]:
@@ -148,6 +152,8 @@ def _value(column: str, records: list[Record | None]) -> Value:
     if column == "gradient_ratio":
         ratios = [result["gradient"]["ratio"] for result in results if result.get("gradient")]
         return geometric_mean([ratio for ratio in ratios if ratio is not None])
+    if column != "steps" and not column.startswith("cost/"):  # those of a diverged run are from before it diverged
+        results = [result for result in results if result["state"] == "completed"]
     values = [_figures_of(result).get(result["metric"] if column == "metric" else column) for result in results]
     return mean_interval([value for value in values if value is not None])
 
@@ -193,9 +199,7 @@ def _notes(collection: Collection, columns: list[str]) -> list[str]:
             "geometric mean over training and seeds"
         )
     if states["diverged"]:
-        notes.append(
-            f"{states['diverged']} diverged: their loss became non-finite; they have no accuracy and enter no mean"
-        )
+        notes.append(f"{states['diverged']} diverged (non-finite loss): no metric of theirs enters a mean")
     lacking = len(collection.planned) - sum(states[state] for state in DONE)
     if lacking:
         notes.append(f"{lacking} of {len(collection.planned)} runs have no result and enter no mean")

@@ -74,6 +74,8 @@ def preflight(config: Config) -> list[str]:
         return [_first_line(error)]
     if out.shape != (len(batch), pieces.task.outputs):
         return [f"the network's output has shape {tuple(out.shape)}, but the task needs {pieces.task.outputs} outputs"]
+    if config.trainer.precision == "16-mixed" and config.trainer.accelerator == "cpu":
+        return ["trainer.precision=16-mixed needs a GPU, but trainer.accelerator=cpu: use bf16-mixed"]
     if config.trainer.precision == "16-mixed" and config.instruments.loss_scale is not None:
         return ["instruments.loss_scale does not go with trainer.precision=16-mixed: float16 would overflow"]
     return []
@@ -97,8 +99,8 @@ def check_keys(config: Config) -> list[str]:
         node = getattr(config, name)
         try:
             keys, model = _signature(node["_target_"])
-        except LookupError:
-            faults.append(f"{name}._target_={node['_target_']}: no such Python definition")
+        except LookupError as error:
+            faults.append(f"{name}._target_={node['_target_']}: {error.args[0]}")
             continue
         given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
         if model is not None:
@@ -125,9 +127,9 @@ def _signature(target: str) -> tuple[list[str], Any]:
     try:
         function = pydoc.locate(target)
     except pydoc.ErrorDuringImport as error:
-        raise LookupError(target) from error
+        raise LookupError(f"cannot be imported ({error.value!r})") from error
     if not callable(function):
-        raise LookupError(target)
+        raise LookupError("no such Python definition; a module of yours must be installed or in the working folder")
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -8,12 +8,16 @@ files without a word: here the composed config is checked against what its parts
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+import yaml
+from hydra import compose
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -34,12 +38,10 @@ class Composer:
 
     Args:
         loader: Hydra's, which knows the groups.
-        search_path: override that adds the user's own folder, if any.
     """
 
-    def __init__(self, loader: ConfigLoader, search_path: list[str]) -> None:
+    def __init__(self, loader: ConfigLoader) -> None:
         self.loader = loader
-        self._search_path = search_path
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override] = {}  # the cells of a grid repeat the same few texts
         self._composed: dict[tuple[str, ...], DictConfig] = {}
@@ -66,7 +68,9 @@ class Composer:
                 parsed.append(self._parsed[text])
             except (OverrideParseException, HydraException) as error:
                 reason = str(error).splitlines()[0]
-                faults.append(f"{text}: cannot be read ({reason}); write key=value, e.g. depth=10")
+                key, equals, value = text.partition("=")
+                way_out = f"""write '{key}="{value}"' to take the value literally""" if key and equals and value else ""
+                faults.append(f"{text}: cannot be read ({reason}); {way_out or 'write key=value, e.g. depth=10'}")
         if faults:
             raise ConfigError(*faults)
         return parsed
@@ -96,7 +100,9 @@ class Composer:
         groups, values, faults = [], [], []
         for override in self.parse(overrides):
             name = override.key_or_group
-            if override.is_sweep_override():
+            if not name:
+                faults.append(f"{override.input_line}: no key before '='; write key=value, e.g. depth=10")
+            elif override.is_sweep_override():
                 faults.append(f"{override.input_line}: several values make a sweep; use 'gradflow sweep'")
             elif name.split(".")[0] == "hydra" or name.split("/")[0] in HIDDEN_GROUPS:
                 faults.append(f"{override.input_line}: unknown key for one run; {choose_from(name, self._top())}")
@@ -150,9 +156,13 @@ class Composer:
     def _base(self, groups: tuple[str, ...]) -> DictConfig:
         if groups not in self._composed:
             try:
-                self._composed[groups] = compose("train", overrides=[*self._search_path, *groups])
+                self._composed[groups] = compose("train", overrides=list(groups))
             except (ConfigCompositionException, HydraException, OmegaConfBaseException) as error:
                 raise ConfigError(self._composition_fault(error, groups)) from None
+            except yaml.MarkedYAMLError as error:
+                mark = error.problem_mark
+                where = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
+                raise ConfigError(f"{where}: not YAML ({error.problem})") from None
         return self._composed[groups]
 
     def _composition_fault(self, error: Exception, groups: tuple[str, ...]) -> str:
@@ -164,6 +174,9 @@ class Composer:
             known = self.values(group) if group in self.loader.list_groups("") else list(self.groups())
             word = name if group in self.loader.list_groups("") else group
             return f"defaults list: no config file '{wanted}'; {choose_from(word, known)}"
+        overridden = re.search(r"Could not override '([^'@]+)", first)
+        if overridden:
+            first = f"a defaults list overrides '{overridden[1]}'; {choose_from(overridden[1], self.groups())}"
         return f"{' '.join(groups) or 'conf/train.yaml'}: {first}"
 
 
@@ -174,18 +187,18 @@ def composer(config_dir: str | None = None) -> Iterator[Composer]:
     Raises:
         ConfigError: if `config_dir` is not a folder.
     """
-    search: list[str] = []
+    GlobalHydra.instance().clear()
+    path = create_config_search_path(str(conf_dir().resolve()))
     if config_dir is not None:
         own = Path(config_dir).resolve()
         if not own.is_dir():
             raise ConfigError(f"--config-dir {config_dir}: no such folder; it should hold folders such as activation/")
-        search = [f"hydra.searchpath=[file://{own}]"]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(config_dir=str(conf_dir().resolve()), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        if search:
-            loader = _with_search_path(loader, search)
-        yield Composer(loader, search)
+        path.prepend("own", f"file://{own}")
+    try:
+        Hydra.create_main_hydra2("gradflow", path)
+        yield Composer(GlobalHydra.instance().config_loader())
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def resolve(config: DictConfig) -> Config:
@@ -203,20 +216,6 @@ def resolve(config: DictConfig) -> Config:
     return validate({str(key): value for key, value in values.items()})
 
 
-def _with_search_path(loader: ConfigLoader, search: list[str]) -> ConfigLoader:
-    """Hydra adds `hydra.searchpath` while it composes; do that once, so that groups are listed in full."""
-    with_path = compose("train", overrides=search, return_hydra_config=True)
-    sources = list(with_path.hydra.runtime.config_sources)
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-
-    path = ConfigSearchPathImpl()
-    for source in sources:
-        if source.path and source.provider != "schema":
-            path.append(provider=source.provider, path=f"{source.schema}://{source.path}")
-    return ConfigLoaderImpl(path)
-
-
 def _set(config: DictConfig, override: Override) -> str | None:
     """Set, add or delete one value, as Hydra's own override does; what is wrong with it, or None."""
     key, line = override.key_or_group, override.input_line
@@ -230,8 +229,13 @@ def _set(config: DictConfig, override: Override) -> str | None:
         return None
     if override.type is OverrideType.CHANGE and (not isinstance(holder, DictConfig) or leaf not in holder):
         return _unknown(config, key, str(line))
+    value = override.value()
+    if isinstance(value, dict) and isinstance(OmegaConf.select(config, key), DictConfig):
+        strange = [str(name) for name in value if name not in OmegaConf.select(config, key)]
+        if strange and override.type is OverrideType.CHANGE:
+            return _unknown(config, f"{key}.{strange[0]}", str(line))
     try:
-        OmegaConf.update(config, key, override.value(), merge=True, force_add=override.type is not OverrideType.CHANGE)
+        OmegaConf.update(config, key, value, merge=True, force_add=override.type is not OverrideType.CHANGE)
     except OmegaConfBaseException as error:
         return f"{line}: {str(error).splitlines()[0]}"
     return None

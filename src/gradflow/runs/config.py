@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gradflow.checked import Count, Positive, Several
+from gradflow.checked import Positive, Seed, Several
 from gradflow.errors import ConfigError, choose_from
 
 
@@ -89,7 +89,7 @@ class Config(_Part):
     instruments: Instruments
     depth: Several
     width: Several | Annotated[list[Several], Field(min_length=1)]
-    seed: Annotated[Count, Field(lt=2**63)]
+    seed: Seed
     paths: Paths
 
 

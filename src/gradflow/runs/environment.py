@@ -51,7 +51,10 @@ def _git(folder: Path) -> dict[str, Any] | None:
     try:
         if not ask("ls-files", "record.py").endswith("record.py"):
             return None  # installed inside somebody else's repository
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--", "."))}
+        return {
+            "commit": ask("rev-parse", "HEAD"),
+            "dirty": bool(ask("status", "--porcelain", "--", ":/src/gradflow", ":/conf")),
+        }
     except (OSError, subprocess.SubprocessError):
         return None
 

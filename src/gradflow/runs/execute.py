@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import resource
 import shutil
 import socket
 import time
@@ -144,9 +144,16 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    if config.trainer.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
+        raise ValueError("trainer.precision=16-mixed needs a GPU, and there is none: use bf16-mixed")
+    if config.trainer.precision == "64-true":
+        learner.double()  # before a checkpoint is loaded, not after as Lightning does
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     trainer.fit(learner, ckpt_path=checkpoint[0] if checkpoint else None, weights_only=True)
     if learner.diverged_at is None:
         trainer.test(learner, verbose=False)
+    recorder.collect(trainer, learner)
     recorder.write_series()
     result = _result(config, pieces, learner, recorder, trainer)
     if logger is not None:
@@ -184,13 +191,12 @@ def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder
         "metric": f"test/{pieces.task.metric}",
         "chance": pieces.task.chance,
         "test_size": len(learner.data.splits["test"]),
-        "metrics": dict(sorted(recorder.final.items())),
+        "metrics": {name: value for name, value in sorted(recorder.final.items()) if math.isfinite(value)},
         "gradient": None
         if ratio is None
         else {"ratio": ratio.value, **{k: v for k, v in asdict(ratio).items() if k != "value"}},
     }
     verdict, signs = diagnose(result)
-    ran = learner.steps_done - recorder.first_step
     return result | {
         "verdict": verdict,
         "signs": [asdict(sign) for sign in signs],
@@ -198,7 +204,7 @@ def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder
             "device": str(device),
             "attempts": recorder.status["attempt"],
             "train_seconds": recorder.train_seconds,
-            "steps_per_second": ran / recorder.train_seconds if recorder.train_seconds else None,
+            "steps_per_second": learner.steps_done / recorder.train_seconds if recorder.train_seconds else None,
             "parameters": sum(p.numel() for p in pieces.network.parameters()),
             "peak_memory_bytes": _peak_memory(device),
         },
@@ -218,6 +224,8 @@ def _ratio(recorder: Recorder) -> GradientRatio | None:
     if not norms:
         return None
     last = max(block for _, block in norms)
+    if last == 0:  # one block: there is nothing to compare it with
+        return GradientRatio(None, len(norms), sum(value == 0 for value in norms.values()), 0)
     steps = sorted({step for step, block in norms if block == 0})
     return gradient_ratio([norms[step, 0] for step in steps], [norms[step, last] for step in steps])
 
@@ -230,11 +238,9 @@ def _summarize(logger: Logger, result: dict[str, Any]) -> None:
     logger.experiment.summary.update(flat)  # type: ignore[attr-defined]
 
 
-def _peak_memory(device: torch.device) -> int:
-    """Of the GPU's allocations, or of the whole process on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _peak_memory(device: torch.device) -> int | None:
+    """Of the GPU's allocations in this attempt; None on a CPU, where a warm worker's memory is not one run's."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
 
 
 def _attempts(path: Path) -> int:

@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 from gradflow.runs.config import FACTORS, Config
+from gradflow.runs.planfile import RECIPE
 
 BUDGET = ("max_steps", "max_epochs", "max_time", "precision", "gradient_clip_val", "gradient_clip_algorithm")
-RECIPE = ("activation", "init", "norm", "skip")
 Label = str | int | float | bool | None
 
 
@@ -19,6 +19,10 @@ def science(config: Config) -> dict[str, Any]:
     Left out are where files lie, what is logged and watched, and what it runs on.
     """
     values = config.model_dump()
+    if values["trainer"]["max_epochs"] is not None:
+        values["trainer"]["max_steps"] = None  # what has no effect must not tell equal runs apart
+    if values["trainer"]["gradient_clip_val"] is None:
+        values["trainer"]["gradient_clip_algorithm"] = None
     return {
         **{name: values[name] for name in (*FACTORS, "depth", "width", "seed")},
         "trainer": {name: values["trainer"][name] for name in BUDGET},
@@ -37,7 +41,8 @@ def run_id(config: Config) -> str:
 def labels(config: Config) -> dict[str, Label]:
     """One flat word or number per choice: {'activation': 'relu', 'optimizer': 'sgd', 'optimizer.lr': 0.05, …}.
 
-    A factor's word is the last part of its `_target_`; 'recipe' joins activation, init, norm and skip.
+    A factor's word is the last part of its `_target_`, or the whole of one outside gradflow, so that two definitions
+    never share a word; 'recipe' joins activation, init, norm and skip.
     """
     flat: dict[str, Label] = {}
     for name, value in science(config).items():
@@ -54,7 +59,8 @@ def title(labels: dict[str, Any]) -> str:
 def _flatten(name: str, value: Any, into: dict[str, Label]) -> None:
     if isinstance(value, dict):
         if "_target_" in value:
-            into[name] = str(value["_target_"]).rpartition(".")[2]
+            target = str(value["_target_"])
+            into[name] = target.rpartition(".")[2] if target.startswith("gradflow.") else target
         for key, inner in value.items():
             if key != "_target_":
                 _flatten(f"{name}.{key}", inner, into)

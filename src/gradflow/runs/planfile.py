@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gradflow.errors import ConfigError
 from gradflow.runs.record import FORMAT, Found, Unreadable, load_json, read_all, write_json
 
 PLAN = "plan.json"
+RECIPE = ("activation", "init", "norm", "skip")  # choices that tables join in one word
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,6 @@ class Collection:
     planned: dict[str, dict[str, Any]]
     found: Found
     folder: Path
-    runs_dir: Path = field(default_factory=Path)
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -107,11 +107,11 @@ def collect(folder: Path) -> Collection:
     if plan is not None:
         planned = {run.run_id: run.labels for run in plan.runs}
         found = read_all(plan.runs_dir, list(planned))
-        return Collection(plan.name, plan.command, planned, found, folder, plan.runs_dir)
+        return Collection(plan.name, plan.command, planned, found, folder)
     single = (folder / "status.json").exists()
     runs_dir = folder.resolve().parent if single else folder
     found = read_all(runs_dir, [folder.resolve().name] if single else None)
     if not found.records and not found.problems:
         raise ConfigError(f"{folder}: holds neither a {PLAN} nor runs; a sweep's folder is sweeps/NAME")
     planned = {run_id: record.labels for run_id, record in found.records.items()}
-    return Collection(folder.resolve().name, None, planned, found, folder, runs_dir)
+    return Collection(folder.resolve().name, None, planned, found, folder)

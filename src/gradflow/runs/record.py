@@ -20,6 +20,7 @@ from typing import Any
 FORMAT = 1
 STATES = ("completed", "diverged", "running", "preempted", "failed")
 STALE_AFTER = 120.0  # seconds without a heartbeat
+RESULT = ("labels", "metrics", "metric", "steps", "verdict", "cost")  # what a table needs
 PATIENCE = 20  # twentieths of a second to wait for a lock
 DONE = ("completed", "diverged")  # a diverged run is a result
 
@@ -86,7 +87,8 @@ def read(path: Path) -> Record | None:
     if state not in STATES or not isinstance(status.get("labels"), dict):
         raise Unreadable(f"{path / 'status.json'}: not a gradflow status; skipped")
     if result is not None:
-        if result.get("run_id") != status.get("run_id") or result.get("state") not in DONE:
+        same = result.get("run_id") == status.get("run_id") and result.get("state") in DONE
+        if not same or not all(key in result for key in RESULT):
             raise Unreadable(f"{path / 'result.json'}: not the result of this run; skipped")
         state = result["state"]
     elif state in DONE:

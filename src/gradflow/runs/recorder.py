@@ -54,7 +54,7 @@ class Recorder(Callback):
         # A figure of step s was made after s updates; a gradient of step s before update s + 1.
         self.metrics = Series(path / "metrics.parquet", METRICS, before=first_step + 1 if first_step else 0)
         self.gradflow = Series(path / "gradflow.parquet", GRADFLOW, before=first_step)
-        self.final: dict[str, float] = {}
+        self.final = {f"{row['split']}/{row['name']}": row["value"] for row in self.metrics.table().to_pylist()}
         self.train_seconds = 0.0
         self._seen = 0
         self._loss = math.nan
@@ -78,7 +78,7 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         learner = _learner(pl_module)
-        self._collect(trainer, learner)
+        self.collect(trainer, learner)
         now = time.monotonic()
         if self.on_progress is not None and now - self._told > 0.25:
             self._told = now
@@ -88,14 +88,22 @@ class Recorder(Callback):
             self.write_status(step=learner.steps_done)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._collect(trainer, _learner(pl_module))
+        self.collect(trainer, _learner(pl_module))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._collect(trainer, _learner(pl_module))
+        self.collect(trainer, _learner(pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.train_seconds = time.monotonic() - self._began
-        self._collect(trainer, _learner(pl_module))
+        self.train_seconds += time.monotonic() - self._began
+        self.status["step"] = _learner(pl_module).steps_done
+        self.collect(trainer, _learner(pl_module))
+
+    def state_dict(self) -> dict[str, float]:
+        """Kept in the checkpoint: the time of earlier attempts counts."""
+        return {"train_seconds": self.train_seconds + time.monotonic() - self._began}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.train_seconds = state_dict["train_seconds"]
 
     def write_status(self, **more: Any) -> None:
         self.status.update(heartbeat=time.time(), **more)
@@ -105,7 +113,7 @@ class Recorder(Callback):
         self.metrics.write()
         self.gradflow.write()
 
-    def _collect(self, trainer: Trainer, learner: Learner) -> None:
+    def collect(self, trainer: Trainer, learner: Learner) -> None:
         """Take what is new from the learner and the instrument, into the record and to the loggers."""
         per_epoch = learner.task.steps_per_epoch
         for figure in learner.figures:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
@@ -43,10 +44,18 @@ def make_logger(config: Config, path: Path) -> WandbLogger | None:
         group=config.logger.group,
         tags=config.logger.tags,
         config=labels(config),
-        settings=wandb.Settings(console="off", silent=True, save_code=False, disable_git=True),
+        settings=wandb.Settings(console="off", silent=True, save_code=False, disable_git=True, **_flush_often()),
     )
     run.summary.update({"state": "running"})
     return StepLogger(experiment=run)
+
+
+def _flush_often() -> dict[str, Any]:
+    """W&B's core drops what it has not written when a run is killed: let that be a second's worth, not fifteen."""
+    import wandb
+
+    name = "x_transaction_log_flush_interval"
+    return {name: 1.0} if name in wandb.Settings.model_fields else {}
 
 
 def finish(state: str) -> None:

@@ -12,8 +12,8 @@ from gradflow.errors import ConfigError
 from gradflow.runs.compose import Composer
 from gradflow.runs.config import Config
 from gradflow.runs.credentials import check_logger
-from gradflow.runs.planfile import Plan, PlannedRun, write_plan
-from gradflow.runs.record import is_done
+from gradflow.runs.planfile import Plan, PlannedRun, read_plan, write_plan
+from gradflow.runs.record import Unreadable, is_done
 from gradflow.runs.stop import Stop
 from gradflow.sweeps.plan import Refused, check, make_plan
 
@@ -27,13 +27,17 @@ class Prepared:
 
     Attributes:
         folder: the sweep's.
+        cells: of the grid; more than runs where some differ only in what does not change a run.
         missing: the runs that have no result yet.
+        replaced: how many runs the folder's earlier plan had, if it was another.
         threads: CPU threads of each run.
     """
 
     plan: Plan
     folder: Path
+    cells: int
     missing: list[PlannedRun]
+    replaced: int | None
     threads: int
 
 
@@ -45,7 +49,7 @@ def prepare(composer: Composer, typed: Sequence[str], command: str) -> Prepared:
         Refused: for impossible cells; nothing is written then.
         OSError: if the sweep's folder cannot be written.
     """
-    plan, configs, folder = make_plan(composer, typed, command)
+    plan, configs, folder, cells = make_plan(composer, typed, command)
     missing = [run for run in plan.runs if not is_done(plan.runs_dir / run.run_id)]
     for config in configs.values():
         check_logger(config)
@@ -58,9 +62,10 @@ def prepare(composer: Composer, typed: Sequence[str], command: str) -> Prepared:
         absent = prepare_data(configs[run.run_id] for run in missing)
         if absent:
             raise ConfigError(*absent)
+    replaced = _earlier(folder, plan)
     write_plan(folder, plan)
     plan.runs_dir.mkdir(parents=True, exist_ok=True)
-    return Prepared(plan, folder, missing, max(_threads(config) for config in configs.values()))
+    return Prepared(plan, folder, cells, missing, replaced, max(_threads(config) for config in configs.values()))
 
 
 def cores() -> int:
@@ -79,6 +84,16 @@ def train(prepared: Prepared, jobs: int, stop: Stop, show: Callable[..., None]) 
 
     done_before = len(prepared.plan.runs) - len(prepared.missing)
     return run_all(prepared.missing, jobs, prepared.plan.runs_dir, done_before, stop, show)
+
+
+def _earlier(folder: Path, plan: Plan) -> int | None:
+    """How many runs the plan had that this one takes the place of, if it was another."""
+    try:
+        earlier = read_plan(folder)
+    except Unreadable:
+        return None
+    same = earlier is None or {run.run_id for run in earlier.runs} == {run.run_id for run in plan.runs}
+    return None if same or earlier is None else len(earlier.runs)
 
 
 def _cell(run: PlannedRun) -> str:

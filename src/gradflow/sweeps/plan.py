@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gradflow.errors import ConfigError, choose_from
@@ -55,8 +56,9 @@ class Refused(Exception):
         self.faults, self.total = faults, total
 
 
-def make_plan(composer: Composer, typed: Sequence[str], command: str) -> tuple[Plan, dict[str, Config], Path]:
-    """The plan that a person's words ask for, its configs by run id, and the sweep's folder.
+def make_plan(composer: Composer, typed: Sequence[str], command: str) -> tuple[Plan, dict[str, Config], Path, int]:
+    """The plan that a person's words ask for, its configs by run id, the sweep's folder, and how many cells its grid
+    has: cells that differ only in what does not change a run, such as logging, are one run.
 
     Args:
         typed: overrides; `+sweep=NAME` takes a named sweep, whose keys later words replace.
@@ -89,7 +91,7 @@ def make_plan(composer: Composer, typed: Sequence[str], command: str) -> tuple[P
     }
     runs = [PlannedRun(key, configs[key][0], labels(config), config.model_dump()) for key, config in named.items()]
     plan = Plan(name, command, Path(any_config.paths.runs), runs)
-    return plan, named, Path(any_config.paths.sweeps) / name
+    return plan, named, Path(any_config.paths.sweeps) / name, len(cells)
 
 
 def cells_of(composer: Composer, typed: Sequence[str]) -> tuple[str | None, list[list[str]]]:
@@ -98,9 +100,9 @@ def cells_of(composer: Composer, typed: Sequence[str]) -> tuple[str | None, list
     for override in composer.parse(typed):
         line, key = str(override.input_line), override.key_or_group
         if key == "sweep":
-            sweep = _named(composer, str(override.value()))
+            sweep = _named(composer, _one_word(override))
         elif key == "sweep.name":
-            name = str(override.value())
+            name = _one_word(override)
         elif key.startswith("sweep."):
             raise ConfigError(f"{line}: unknown key; {choose_from(key, ['sweep.name'])}")
         else:
@@ -148,10 +150,10 @@ def _named(composer: Composer, name: str) -> Sweep:
         sweep = Sweep.model_validate(content)
     except ValidationError as error:
         lines = explain(error, content, "sweep.", list(Sweep.model_fields))
-        raise ConfigError(*(f"conf/sweep/{name}.yaml: {line}" for line in lines)) from None
+        raise ConfigError(*(f"sweep/{name}.yaml: {line}" for line in lines)) from None
     if len({len(values) for values in sweep.zip.values()}) > 1:
         lengths = ", ".join(f"{key} {len(values)}" for key, values in sweep.zip.items())
-        raise ConfigError(f"conf/sweep/{name}.yaml: the lists of sweep.zip differ in length ({lengths})")
+        raise ConfigError(f"sweep/{name}.yaml: the lists of sweep.zip differ in length ({lengths})")
     return sweep
 
 
@@ -164,5 +166,12 @@ def _plain(value: Scalar) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _one_word(override: Override) -> str:
+    value = override.value()
+    if override.is_sweep_override() or not isinstance(value, str | int):
+        raise ConfigError(f"{override.input_line}: must be one name")
+    return str(value)
+
+
 def _is_safe(name: str) -> bool:
-    return bool(name) and name not in (".", "..") and not set(name) & set("/\\\0")
+    return bool(name) and not name.startswith(".") and name.isprintable() and not set(name) & set("/\\")

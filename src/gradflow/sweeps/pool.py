@@ -107,6 +107,10 @@ def _workers(count: int) -> Iterator[tuple[list[_Worker], Callable[[int], None]]
 
     try:
         yield workers, replace
+    except KeyboardInterrupt:  # the second Ctrl-C: at once
+        for worker in workers:
+            worker.process.kill()
+        raise
     finally:
         for worker in workers:
             worker.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gradflow.checked import Count, Several
+from gradflow.checked import Seed, Several
 from gradflow.tasks import torchvision_data
 from gradflow.tasks.classification import Classification, Splits
 from gradflow.tasks.resident import Standardization
@@ -14,7 +14,7 @@ STANDARDIZE = Standardization(255, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.
 HELD_OUT = 5_000
 
 
-def cifar10(*, batch_size: Several = 128, split_seed: Count = 0, augment: bool = False) -> Classification:
+def cifar10(*, batch_size: Several = 128, split_seed: Seed = 0, augment: bool = False) -> Classification:
     """60,000 colour images of 32×32 pixels (Krizhevsky 2009): 45,000 train, 5,000 validation, 10,000 test.
 
     The 45,000 / 5,000 split is that of He et al. 2016, section 4.2.

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from sklearn.datasets import load_digits
 
-from gradflow.checked import Count, Several
+from gradflow.checked import Seed, Several
 from gradflow.tasks.classification import Classification, Splits
 from gradflow.tasks.holdout import hold_out
 from gradflow.tasks.resident import Standardization
@@ -15,7 +15,7 @@ from gradflow.tasks.resident import Standardization
 EVALUATED = 360  # examples in each of val and test, a fifth of all
 
 
-def digits(*, batch_size: Several = 64, split_seed: Count = 0) -> Classification:
+def digits(*, batch_size: Several = 64, split_seed: Seed = 0) -> Classification:
     """1,797 grey images of 8×8 pixels with 17 levels (Alpaydin & Kaynak 1998; the test half of UCI optdigits).
 
     They ship inside scikit-learn. 1,077 train, 360 validation and 360 test examples, stratified by class.

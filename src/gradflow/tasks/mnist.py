@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gradflow.checked import Count, Several
+from gradflow.checked import Seed, Several
 from gradflow.tasks import torchvision_data
 from gradflow.tasks.classification import Classification, Splits
 from gradflow.tasks.resident import Standardization
@@ -13,7 +13,7 @@ STANDARDIZE = Standardization(255, (0.1307,), (0.3081,))  # mean and deviation o
 HELD_OUT = 5_000
 
 
-def mnist(*, batch_size: Several = 128, split_seed: Count = 0, augment: bool = False) -> Classification:
+def mnist(*, batch_size: Several = 128, split_seed: Seed = 0, augment: bool = False) -> Classification:
     """70,000 grey images of 28×28 pixels (LeCun et al. 1998): 55,000 train, 5,000 validation, 10,000 test.
 
     Args:

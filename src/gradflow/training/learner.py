@@ -7,6 +7,7 @@ Batches, learning rate and everything random are functions of the step, which is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,7 @@ class Learner(LightningModule):
         self.figures: list[Progress] = []
         self._losses: list[Tensor] = []
         self._data: TaskData | None = None
+        self._generators: list[Tensor] = []
         self._sums: dict[str, Tensor] = {}
 
     @property
@@ -88,6 +90,10 @@ class Learner(LightningModule):
         # Lightning counts from 0 in each process; the step of a resumed run goes on.
         loop = self.trainer.fit_loop.epoch_loop.manual_optimization
         loop.optim_step_progress.total.ready = loop.optim_step_progress.total.completed = self.steps_done
+        if self._generators:
+            torch.set_rng_state(self._generators[0].cpu())
+            if len(self._generators) - 1 == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all([state.cpu() for state in self._generators[1:]])
         self._clipped = [p for p in self.network.parameters() if p.requires_grad]
 
     def training_step(self, chunk: tuple[int, int]) -> None:
@@ -113,22 +119,28 @@ class Learner(LightningModule):
         if self._clip is not None:
             self._clip(self._clipped)
 
+    def on_train_end(self) -> None:
+        self._bring_losses_over()  # of an interval that the clock cut short
+
     def _bring_losses_over(self) -> None:
-        """Mean loss since the last time; the first non-finite one ends the run."""
-        if not self._losses:
-            return
-        losses = torch.stack(self._losses).double()
+        """Mean loss since the last time."""
+        if self._losses:
+            losses = self._look_for_divergence()
+            self._losses.clear()
+            if self.diverged_at is None:
+                self.figures.append(Progress(self.steps_done, "train", {"loss": losses.mean().item()}))
+
+    def _look_for_divergence(self) -> Tensor:
+        """The losses since the last logging interval; the first non-finite one ends the run."""
+        losses = torch.stack([loss.to(self.device, torch.float64) for loss in self._losses])
         if self.trainer.world_size > 1:
             losses = self.trainer.strategy.reduce(losses, reduce_op="mean")
         losses = losses.cpu()
-        first = self.steps_done - len(losses)
-        self._losses.clear()
         broken = (~losses.isfinite()).nonzero()
-        if len(broken):
-            self.diverged_at = first + int(broken[0])
+        if len(broken) and self.diverged_at is None:
+            self.diverged_at = self.steps_done - len(losses) + int(broken[0])
             self.trainer.should_stop = True
-        else:
-            self.figures.append(Progress(self.steps_done, "train", {"loss": losses.mean().item()}))
+        return losses
 
     # --- evaluation -------------------------------------------------------------------------------------------
 
@@ -140,6 +152,8 @@ class Learner(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._sums = {}
+        if self._losses:
+            self._look_for_divergence()
 
     def on_test_epoch_start(self) -> None:
         self._sums = {}
@@ -167,6 +181,9 @@ class Learner(LightningModule):
         names = list(self._sums)
         means = (torch.stack([self._sums[n] for n in names]) / len(self.data.splits[split])).tolist()
         values = dict(zip(names, means, strict=True))
+        if split == "test" and not all(map(math.isfinite, means)):
+            self.diverged_at = self.steps_done  # the last update broke the weights: the next loss would show it
+            return
         self.figures.append(Progress(self.steps_done, split, values))
         if split == "val":  # for callbacks that watch a metric
             self.trainer.callback_metrics.update({f"val/{n}": torch.tensor(v) for n, v in values.items()})
@@ -180,10 +197,13 @@ class Learner(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gradflow_step"] = self.steps_done
         checkpoint["gradflow_losses"] = [loss.item() for loss in self._losses]  # not yet averaged over their interval
+        # gradflow's own parts draw nothing from these; a module from elsewhere, such as dropout, may
+        checkpoint["gradflow_generators"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps_done = checkpoint["gradflow_step"]
-        self._losses = [torch.tensor(loss, device=self.device) for loss in checkpoint["gradflow_losses"]]
+        self._losses = [torch.tensor(loss, dtype=torch.float64) for loss in checkpoint["gradflow_losses"]]
+        self._generators = checkpoint["gradflow_generators"]
         checkpoint.pop("loops", None)  # Lightning's own counters are tied to epochs cut at the moment of saving
 
 
