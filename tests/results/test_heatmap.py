@@ -128,3 +128,17 @@ def test_another_sweep_in_the_same_folder_gets_its_own_picture(records, tmp_path
     assert draw_heatmap(sweep, tmp_path)[0].read_bytes() == first
     records.add(norms={0: [1e-9, 1.0]}, seed=1)
     assert draw_heatmap(collect(records.sweep()), tmp_path)[0].read_bytes() != first
+
+
+def test_a_panel_s_title_leaves_out_what_its_words_imply(records):
+    """'norm.eps' comes with 'batch'; the learning rate does not."""
+    for rate in (0.1, 0.01):
+        records.add(norms={0: [0.1, 1.0]}, **{"norm": "batch", "norm.eps": 1e-5, "optimizer.lr": rate})
+        records.add(norms={0: [0.1, 1.0]}, **{"optimizer.lr": rate})
+    _, shown = panels(collect(records.sweep()))
+    assert [panel.title for panel in shown] == [
+        "relu · he_normal · batch · lr 0.1",
+        "relu · he_normal · lr 0.1",
+        "relu · he_normal · batch · lr 0.01",
+        "relu · he_normal · lr 0.01",
+    ]

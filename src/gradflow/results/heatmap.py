@@ -17,11 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gradflow.runs.planfile import Collection
+from gradflow.results.table import varying
+from gradflow.runs.planfile import RECIPE, Collection
 from gradflow.runs.record import DONE, Record
 
 ZERO, BROKEN = "#d9d9d9", "#d62728"  # exactly zero; non-finite
 COLUMNS = 5  # panels side by side
+PANEL_LETTERS = 26  # that fit above a panel
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WORDS: Any = {"svg.fonttype": "path", "font.size": 8, "axes.titlesize": 8, "svg.hashsalt": "gradflow"}
 
@@ -52,22 +54,11 @@ def panels(collection: Collection) -> tuple[int, list[Panel]]:
         return 0, []
     depth = max(int(run.labels["depth"]) for run in runs)
     deepest = [run for run in runs if run.labels["depth"] == depth]
-    told = _beyond_the_recipe(deepest)
+    told = [key for key in varying([run.labels for run in deepest]) if key not in ("depth", "recipe", *RECIPE)]
     cells: dict[tuple[object, ...], list[Record]] = {}
     for run in deepest:
         cells.setdefault((run.labels["recipe"], *(run.labels.get(key) for key in told)), []).append(run)
     return depth, [_panel(_title(key, told), group) for key, group in cells.items()]
-
-
-def _beyond_the_recipe(runs: list[Record]) -> list[str]:
-    """Choices in which runs differ, other than seeds and what 'recipe' names."""
-    keys = dict.fromkeys(key for run in runs for key in run.labels)
-    named = {"seed", "depth", "recipe", "activation", "init", "norm", "skip"}
-    return [
-        key
-        for key in keys
-        if key not in named and not key.endswith("split_seed") and len({run.labels.get(key) for run in runs}) > 1
-    ]
 
 
 def _title(cell: tuple[object, ...], told: list[str]) -> str:
@@ -87,11 +78,13 @@ def draw(collection: Collection) -> Figure | None:
     colours = colormaps["viridis"]
     longest = max(int(panel.steps.max()) for panel in shown)
     with rc_context(WORDS):
-        figure, axes, bar_axis = _layout(len(shown))
+        figure, axes, bar_axis = _layout(len(shown), max(len(_wrap(panel.title)) for panel in shown))
         for axis, panel in zip(axes.flat, shown, strict=False):
             _draw_panel(axis, panel, colours, scale, longest)
         for axis in axes.flat[len(shown) :]:
             axis.set_visible(False)
+        for axis in axes.flat[max(0, len(shown) - axes.shape[1]) : len(shown)]:
+            axis.tick_params(labelbottom=True)  # the lowest of each column
         for axis in axes[:, 0]:
             axis.set_ylabel("block (0 is nearest the input)")
         figure.supxlabel("training step", fontsize=8, y=0.04 / axes.shape[0])
@@ -110,13 +103,14 @@ def draw(collection: Collection) -> Figure | None:
     return figure
 
 
-def _layout(count: int) -> tuple[Figure, np.ndarray, Axes]:
-    """A figure with room for `count` panels, and for the colour bar at its right; sizes in inches."""
+def _layout(count: int, lines: int) -> tuple[Figure, np.ndarray, Axes]:
+    """A figure with room for `count` panels with titles of so many lines, and for the colour bar; sizes in inches."""
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
-    left, right, top, bottom, gap, panel_width, panel_height = 0.55, 0.95, 0.7, 0.5, 0.12, 1.65, 1.85
+    left, right, top, bottom, gap, panel_width, panel_height = 0.55, 0.95, 0.4 + 0.15 * lines, 0.5, 0.12, 1.65, 1.85
+    between = 0.25 + 0.15 * lines
     width = left + columns * panel_width + (columns - 1) * gap + right
-    height = top + rows * panel_height + (rows - 1) * 0.55 + bottom
+    height = top + rows * panel_height + (rows - 1) * between + bottom
     figure = Figure(figsize=(width, height), dpi=160)
     FigureCanvasAgg(figure)
     edges = {"left": left / width, "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height}
@@ -126,7 +120,7 @@ def _layout(count: int) -> tuple[Figure, np.ndarray, Axes]:
         sharex=True,
         sharey=True,
         squeeze=False,
-        gridspec_kw={**edges, "wspace": gap / panel_width, "hspace": 0.55 / panel_height},
+        gridspec_kw={**edges, "wspace": gap / panel_width, "hspace": between / panel_height},
     )
     bar = figure.add_axes(
         (edges["right"] + 0.12 / width, edges["bottom"], 0.12 / width, edges["top"] - edges["bottom"])
@@ -198,7 +192,7 @@ def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, l
     axis.set_title("\n".join(_wrap(panel.title)))
     axis.set_xlim(0, max(longest, edges[-1]))
     axis.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, prune="upper"))
     if panel.ended and edges[-1] < 0.9 * longest:
         axis.text(edges[-1] + 0.02 * longest, blocks / 2, panel.ended, rotation=90, va="center", fontsize=7)
 
@@ -215,6 +209,12 @@ def _explain(figure: Figure, shown: list[Panel]) -> None:
 
 
 def _wrap(title: str) -> list[str]:
-    """'relu · he_normal · batch' on two lines."""
-    parts = title.replace("$", r"\$").split(" · ")
-    return [" · ".join(parts[:1]), " · ".join(parts[1:])] if len(parts) > 1 else parts
+    """'relu · he_normal · batch' on lines of a panel's width, the activation on its own."""
+    first, *parts = title.replace("$", r"\$").split(" · ")
+    lines = [first]
+    for i, part in enumerate(parts):
+        if i and len(lines[-1]) + len(part) + 3 <= PANEL_LETTERS:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return lines

@@ -76,7 +76,7 @@ def _results(table: Table) -> Sortable:
 
 
 def _runs(collection: Collection) -> Sortable:
-    names = [*varying(collection), "seed"]
+    names = [*varying(collection.planned.values()), "seed"]
     words = {name for name in names for labels in collection.planned.values() if isinstance(labels.get(name), str)}
     headers = [Header("run", True), *(Header(name, name in words) for name in names)]
     headers += [Header("state", True), Header("metric", False), Header("gradient ratio", False)]

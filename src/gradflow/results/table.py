@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection as Collected
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ def make_table(
         ConfigError: for a row or column that no run has.
     """
     known = sorted({key for labels in collection.planned.values() for key in labels})
-    chosen_rows = list(rows) if rows else varying(collection)
+    chosen_rows = list(rows) if rows else varying(collection.planned.values())
     chosen_columns = list(columns) if columns else list(DEFAULT_COLUMNS)
     records = collection.found.records
     figures = sorted({name for record in records.values() for name in _figures(record)})
@@ -97,17 +98,17 @@ def make_table(
     return Table(collection.name, chosen_rows, chosen_columns, metric, lines, notes)
 
 
-def varying(collection: Collection) -> list[str]:
+def varying(runs: Collected[dict[str, Any]]) -> list[str]:
     """Choices that tell runs apart, other than seeds and what another choice implies; 'depth' if none does."""
     seen: dict[str, set[Any]] = {}
-    for labels in collection.planned.values():
+    for labels in runs:
         for key, value in labels.items():
             seen.setdefault(key, set()).add(value)
     follows_seed = {"seed"} | {k for k in seen if k.endswith("split_seed")}
     chosen = [key for key, values in seen.items() if len(values) > 1 and key not in follows_seed]
     words = [key for key in chosen if key in RECIPE]
     drop = words if len(words) > 1 else ["recipe"]  # several of them appear together as 'recipe'
-    chosen = [key for key in chosen if key not in drop and not _implied(key, collection)]
+    chosen = [key for key in chosen if key not in drop and not _implied(key, runs)]
     return sorted(chosen, key=lambda key: (key not in ("task", "model", "depth", "width"), key == "recipe")) or [
         "depth"
     ]
@@ -124,10 +125,10 @@ def _pooled(collection: Collection, groups: dict[tuple[Any, ...], list[str]]) ->
     return sorted(differing)
 
 
-def _implied(key: str, collection: Collection) -> bool:
+def _implied(key: str, runs: Collected[dict[str, Any]]) -> bool:
     """Whether a number such as 'norm.eps' follows from the word before its dot."""
     factor, dot, _ = key.partition(".")
-    pairs = {(labels.get(factor), labels.get(key)) for labels in collection.planned.values()}
+    pairs = {(labels.get(factor), labels.get(key)) for labels in runs}
     return bool(dot) and len({word for word, _ in pairs}) == len(pairs)
 
 
