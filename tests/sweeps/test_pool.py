@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_run_down(shell, grid, baseli
 
     after = statuses(shell.runs)
     assert after[killed["run_id"]]["error"] == "its worker process died (signal 9)"
-    broken = [s for s in after.values() if s["labels"]["activation"] == "Broken"]
+    broken = [s for s in after.values() if s["labels"]["activation"] == "own_activations.Broken"]
     assert [s["state"] for s in broken] == ["failed", "failed"]
     assert all(s["error"].startswith("Traceback") and "own_activations.py" in s["error"] for s in broken)
     (finished,) = [s for s in after.values() if s["state"] == "completed"]

@@ -1,4 +1,7 @@
-"""One worker process: trains one run after another, warm after the first."""
+"""One worker process: trains one run after another.
+
+What a run needs is imported here, once, in the server that workers are forked from.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-# What a run needs, imported once in the server that workers are forked from.
-import lightning.pytorch  # noqa: F401
 import torch
 
 from gradflow.runs.config import validate
