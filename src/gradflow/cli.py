@@ -53,32 +53,31 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def train(options: argparse.Namespace, typed: list[str]) -> int:
     """One run."""
-    from gradflow.runs.compose import composer
+    from gradflow.runs.compose import composer, resolve
 
     with composer(options.config_dir) as compose:
         if options.cfg:
             from omegaconf import OmegaConf
 
-            config = compose.untyped(options.overrides)
-            compose.config(options.overrides)  # keys and types are checked here too
-            print(OmegaConf.to_yaml(config, resolve=options.resolve), end="")
+            shown = compose.untyped(options.overrides)
+            resolve(shown)  # keys and types are checked here too
+            print(OmegaConf.to_yaml(shown, resolve=options.resolve), end="")
             return OK
-        config_ = compose.config(options.overrides)
+        config = compose.config(options.overrides)
     from gradflow.runs.credentials import check_logger
     from gradflow.runs.identity import run_id
     from gradflow.runs.record import is_done
     from gradflow.runs.stop import Stop
 
-    path = Path(config_.paths.runs) / run_id(config_)
+    path = Path(config.paths.runs) / run_id(config)
     if is_done(path):
         print("trained before:")
-        told = _tell_result(path, hint=config_.instruments.every_n_steps is not None)
-        return told
-    check_logger(config_)
-    _check_one(config_)
+        return _tell_result(path, hint=config.instruments.every_n_steps is not None)
+    check_logger(config)
+    _check_one(config)
     stop = Stop()
     with stop.on_signals():
-        outcome = _train_with_bar(config_, options.overrides, stop)
+        outcome = _train_with_bar(config, options.overrides, stop)
     if outcome.state == "preempted":
         print(f"stopped; its checkpoint is in {path}. To go on: {_command(typed)}", file=sys.stderr)
         return 128 + int(stop.signal or signal.SIGTERM)

@@ -71,6 +71,7 @@ def preflight(config: Config) -> list[str]:
     except ConfigError as error:
         return list(error.lines)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        # what torch or a definition from elsewhere says of parts that do not fit: the person's to mend, not a crash
         return [_first_line(error)]
     if out.shape != (len(batch), pieces.task.outputs):
         return [f"the network's output has shape {tuple(out.shape)}, but the task needs {pieces.task.outputs} outputs"]

@@ -28,7 +28,7 @@ from gradflow.runs.config import Config
 from gradflow.runs.diagnosis import diagnose
 from gradflow.runs.environment import environment, switches
 from gradflow.runs.identity import labels, run_id, title
-from gradflow.runs.record import is_done, locked, write_bytes, write_json
+from gradflow.runs.record import Unreadable, is_done, locked, read, write_bytes, write_json
 from gradflow.runs.recorder import Recorder, newest_checkpoint
 from gradflow.runs.stop import InterruptedRun, Stop
 from gradflow.runs.wandb_logger import finish, make_logger
@@ -62,7 +62,6 @@ def execute(config: Config, overrides: list[str], stop: Stop, on_progress: OnPro
     name = run_id(config)
     path = Path(config.paths.runs) / name
     began = time.monotonic()
-    status: dict[str, Any] = {}
     try:
         with locked(path) as mine:
             if not mine:
@@ -244,8 +243,6 @@ def _peak_memory(device: torch.device) -> int | None:
 
 
 def _attempts(path: Path) -> int:
-    from gradflow.runs.record import Unreadable, read
-
     try:
         earlier = read(path)
     except Unreadable:

@@ -50,7 +50,7 @@ class Recorder(Callback):
         on_progress: Callable[[int, int, float], None] | None = None,
     ) -> None:
         self.path, self.status, self.flow, self.stop, self.on_progress = path, status, flow, stop, on_progress
-        self.first_step = self._saved = first_step
+        self._saved = first_step
         # A figure of step s was made after s updates; a gradient of step s before update s + 1.
         self.metrics = Series(path / "metrics.parquet", METRICS, before=first_step + 1 if first_step else 0)
         self.gradflow = Series(path / "gradflow.parquet", GRADFLOW, before=first_step)
