@@ -21,7 +21,7 @@ from gradflow.runs.config import Config
 from gradflow.runs.planfile import Plan, PlannedRun, write_plan
 from gradflow.runs.record import write_json
 
-SMALL = ("depth=2", "width=8", "trainer.max_steps=20", "trainer.accelerator=cpu", "logger.mode=disabled")
+SMALL = ("depth=2", "width=8", "trainer.max_steps=20", "hardware.device=cpu", "logger.mode=disabled")
 DEADLINE = 120.0  # seconds after which what a test waits for will not come
 
 OWN_ACTIVATIONS = '''
@@ -201,7 +201,7 @@ def wait_until() -> Callable[[Callable[[], Any]], Any]:
 
 # Four runs that take long enough, while the gate is shut, to be disturbed in the middle.
 GRID = (
-    *("sweep.name=four", "activation=gated", "seed=range(4)", "depth=2", "width=8", "trainer.accelerator=cpu"),
+    *("sweep.name=four", "activation=gated", "seed=range(4)", "depth=2", "width=8", "hardware.device=cpu"),
     *("trainer.max_steps=60", "trainer.log_every_n_steps=5", "trainer.val_every_n_steps=20"),
     *("trainer.checkpoint_every_n_steps=20", "instruments.every_n_steps=5"),
 )

@@ -19,7 +19,7 @@ from gradflow.runs.compose import composer
 from gradflow.runs.planfile import PlannedRun
 from gradflow.runs.record import is_done, locked, read
 
-SMALL = ("depth=2", "width=8", "trainer.max_steps=20", "trainer.accelerator=cpu", "logger.mode=disabled")
+SMALL = ("depth=2", "width=8", "trainer.max_steps=20", "hardware.device=cpu", "logger.mode=disabled")
 TRAIN_SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 
 

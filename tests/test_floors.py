@@ -19,7 +19,7 @@ TOP = {"cli", "usage", "display", "doctor", "__main__", "__init__"}
 BELOW = {
     "theory": set(),
     "instruments": set(),
-    "models": set(),
+    "models": {"theory"},
     "tasks": set(),
     "training": {"instruments", "models", "tasks"},
     "runs": {"instruments", "models", "tasks", "training"},

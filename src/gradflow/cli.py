@@ -66,6 +66,7 @@ def train(options: argparse.Namespace, typed: list[str]) -> int:
         config = compose.config(options.overrides)
     from gradflow.runs.credentials import check_logger
     from gradflow.runs.identity import run_id
+    from gradflow.runs.pairs import questioned
     from gradflow.runs.record import is_done
     from gradflow.runs.stop import Stop
 
@@ -75,6 +76,8 @@ def train(options: argparse.Namespace, typed: list[str]) -> int:
         return _tell_result(path, hint=config.instruments.every_n_steps is not None)
     check_logger(config)
     _check_one(config)
+    for note in questioned(config):
+        print(f"note: {note}", file=sys.stderr)
     stop = Stop()
     with stop.on_signals():
         outcome = _train_with_bar(config, options.overrides, stop)
@@ -113,11 +116,13 @@ def sweep(options: argparse.Namespace, typed: list[str]) -> int:
             return USAGE
         total, missing = len(prepared.plan.runs), len(prepared.missing)
         if prepared.cells > total:
-            what = "the others differ only in what does not change a run (logging, instruments, threads, paths)"
+            what = "the others differ only in what does not change a run (logging, instruments, paths)"
             console.print(f"{prepared.cells} cells are {total} runs: {what}", soft_wrap=True)
         if prepared.replaced is not None:
             earlier = f"an earlier plan of {prepared.replaced} runs; their records stay"
             console.print(f"{prepared.folder}: this plan takes the place of {earlier}", soft_wrap=True)
+        for note in prepared.notes:
+            console.print(f"note: {note}", soft_wrap=True, markup=False)
         jobs = options.jobs or launch.default_jobs(prepared.threads)
         console.print(
             f"{prepared.plan.name}: {total} runs, {total - missing} done before, {missing} to train", soft_wrap=True

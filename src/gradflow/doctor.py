@@ -43,6 +43,7 @@ def examine(config: Config) -> list[Check]:
         lambda: Check("python", "ok", platform.python_version()),
         *(lambda name=name: _package(name) for name in PACKAGES),
         _devices,
+        lambda: _hardware(config),
         _digits,
         lambda: _writable("runs", Path(config.paths.runs)),
         lambda: _writable("sweeps", Path(config.paths.sweeps)),
@@ -70,6 +71,20 @@ def _devices() -> Check:
         gpus.append("Apple MPS")
     cores = f"{os.cpu_count()} CPU cores"
     return Check("devices", "ok", f"{cores}, {', '.join(gpus)}" if gpus else f"{cores}, no GPU")
+
+
+def _hardware(config: Config) -> Check:
+    """Whether a run of this config could start on this machine."""
+    try:
+        from gradflow.runs.hardware import device_of, missing_hardware
+    except ImportError as error:
+        return Check("hardware", "problem", f"torch cannot be imported ({error})")
+    missing = missing_hardware(config)
+    if missing:
+        return Check("hardware", "problem", missing)
+    hardware = config.hardware
+    compiled = ", compiled" if hardware.compile else ""
+    return Check("hardware", "ok", f"{device_of(hardware)}, precision {hardware.precision}{compiled}")
 
 
 def _digits() -> Check:

@@ -21,6 +21,7 @@ SWEEP = """Train a grid of runs in worker processes, then print their table.
   gradflow sweep depth=2,10,30 activation=sigmoid,tanh,relu 'seed=range(3)'
   gradflow sweep 'activation=glob(*)' depth=10
   gradflow sweep +sweep=quickstart -j 2
+  gradflow sweep hardware=cpu,gpu,gpu_bf16 trainer.max_time=00:00:10:00     at equal steps and at equal time
 
 Values follow Hydra's grammar: choices a,b,c; range(start,stop,step); glob(pattern) over a group's files.
 The plan is checked and written before anything trains; runs that have a result are not trained again.
@@ -72,7 +73,7 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     if name == "sweep":
         command.add_argument("-j", "--jobs", type=_jobs, metavar="N", help="worker processes (default: cores)")
     if name == "table":
-        columns = "metric,gradient_ratio,verdict,runs, or any figure, e.g. val/loss"
+        columns = "metric,metric@steps,metric@time,gradient_ratio,verdict,runs, or any figure, e.g. val/loss"
         command.add_argument("--rows", metavar="A,B", help="choices that tell rows apart, e.g. depth,activation")
         command.add_argument("--cols", metavar="A,B", help=columns)
         command.add_argument("--format", choices=["md", "csv", "latex"], help="instead of a terminal's table")

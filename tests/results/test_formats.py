@@ -79,6 +79,23 @@ def test_every_format_shows_the_same_numbers(table):
         assert row["runs"] == shown[4] == set_[4]
 
 
+def test_the_step_and_the_seconds_of_an_equal_comparison_head_their_columns_in_every_format(records, validated):
+    validated({100: (1.0, 0.25), 200: (2.0, 0.5)}, 2.25, **{"trainer.max_time": "00:00:00:02"})
+    validated({100: (0.1, 0.5), 200: (0.2, 0.75), 300: (0.3, 0.875)}, 0.3, seed=1, **{"trainer.max_time": None})
+    table = make_table(collect(records.sweep()), ["trainer.max_time"])
+    heads = "val accuracy at step 200", "val accuracy at 0.3 s"
+    row = next(csv.DictReader(io.StringIO(formats.to_csv(table))))
+    assert (row[heads[0]], row[f"{heads[1]}"], row[f"{heads[1]} n"]) == ("0.5", "", "0")
+    assert f"| {heads[0]} | {heads[1]} |" in formats.to_markdown(table)
+    assert r"\(0.750\) & \(0.875\) & \(300\)" in formats.to_latex(table)
+    assert f" & {heads[0]} & {heads[1]} & steps & cost/train\\_seconds & " in formats.to_latex(table)
+    with io.StringIO() as out:
+        Console(file=out, width=150).print(formats.to_rich(table))
+        words = out.getvalue().split()
+    assert words.count("200") == 2  # above its column, and the steps of the first run
+    assert "1 of 2 had none by then" in formats.to_markdown(table)
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [

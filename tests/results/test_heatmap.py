@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from gradflow.results.heatmap import BROKEN, ZERO, draw, panels, save
+from gradflow.results.heatmap import BROKEN, FINE_TUNING, ZERO, draw, panels, save
 from gradflow.results.publish import draw_heatmap
 from gradflow.runs.planfile import collect
 
@@ -50,6 +50,55 @@ def test_the_marks_of_zero_and_non_finite_are_drawn_and_explained(records, tmp_p
     seen = {tuple(pixel[:3]) for pixel in np.asarray(Image.open(png)).reshape(-1, 4)}
     for colour in (ZERO, BROKEN):
         assert tuple(round(255 * part) for part in to_rgba(colour)[:3]) in seen
+
+
+STAGES = [("layer 0", 0, 20), ("layer 1", 20, 40), ("fine-tuning", 40, 60)]
+LAYER_WISE = {
+    **{0: [1e-1, None], 10: [1e-2, None], 20: [None, 1e-3], 30: [None, 0.0]},
+    **{40: [1e-6, 1e-1], 50: [1e-5, 1e-1]},
+}
+
+
+def test_a_block_that_is_not_trained_is_neither_zero_nor_broken(records, staged):
+    for seed in (0, 1):
+        staged(STAGES, LAYER_WISE, seed=seed)
+    _, (panel,) = panels(collect(records.sweep()))
+    np.testing.assert_array_equal(panel.trained, [[1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]])
+    np.testing.assert_allclose(panel.values[0][panel.trained[0]], [-1, -2, -6, -5])
+    np.testing.assert_allclose(panel.values[1][panel.trained[1]], [-3, -np.inf, -1, -1])
+    assert panel.fine_tuning == 40
+
+
+def test_a_run_in_one_stage_has_no_fine_tuning(records, staged):
+    staged([("training", 0, 20)], {0: [1.0, 1.0]})
+    records.add(norms={0: [1.0, 1.0]}, activation="tanh")
+    _, shown = panels(collect(records.sweep()))
+    assert [panel.fine_tuning for panel in shown] == [None, None]
+    assert draw(collect(records.sweep())).legends == []
+
+
+def test_what_is_not_trained_stays_blank_and_a_line_marks_the_start_of_fine_tuning(records, staged, tmp_path):
+    staged(STAGES, LAYER_WISE)
+    figure = draw(collect(records.sweep()))
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["exactly zero", "not trained", "fine-tuning starts"]
+    axis = figure.axes[0]
+    (line,) = axis.lines
+    assert set(line.get_xdata()) == {40}
+    png, _ = save(figure, tmp_path / "map")
+    pixels = np.asarray(Image.open(png).convert("RGB"))
+
+    def colour_at(step: float, block: float) -> tuple[int, ...]:
+        x, y = axis.transData.transform((step, block))
+        return tuple(pixels[pixels.shape[0] - 1 - round(y), round(x)].tolist())
+
+    def drawn(colour) -> tuple[int, ...]:
+        return tuple(round(255 * part) for part in to_rgba(colour)[:3])
+
+    assert {colour_at(step, 1) for step in (5, 15)} | {colour_at(step, 0) for step in (25, 35)} == {drawn("white")}
+    assert colour_at(35, 1) == drawn(ZERO)
+    assert drawn(FINE_TUNING) in {colour_at(40 + shift, block) for shift in (-0.2, 0, 0.2) for block in (0, 1)}
+    assert drawn("white") not in {colour_at(step, block) for step in (45, 55) for block in (0, 1)}
 
 
 def test_where_all_norms_are_numbers_there_is_nothing_to_explain(records):

@@ -81,6 +81,18 @@ def test_the_page_shows_the_table_the_picture_and_every_run(records):
     assert "2 of 6 runs have no result" in page.text
 
 
+def test_the_page_compares_at_equal_steps_and_at_equal_time(records, validated):
+    for device, seconds in (("cpu", 8.0), ("cuda", 0.5)):
+        curve = {100: (seconds / 2, 0.25), 200: (seconds, 0.75)}
+        validated(curve, seconds, accuracy=0.5, hardware=f"{device} 32", **{"hardware.device": device})
+    page = page_of(records.sweep())
+    head, cpu, cuda = page.tables["results"]
+    assert head[:4] == ["hardware", "test accuracy", "val accuracy at step 200", "val accuracy at 0.5 s"]
+    assert (cpu[:4], cuda[:4]) == (["cpu 32", "0.500", "0.750", "–"], ["cuda 32", "0.500", "0.750", "0.750"])
+    assert page.tables["runs"][0][1] == "hardware"
+    assert "1 of 2 had none by then" in page.text
+
+
 def test_a_hostile_word_stays_a_word_wherever_it_comes_from(records):
     words = {"activation": HOSTILE, "optimizer.lr": HOSTILE, "task": f"a {HOSTILE}"}
     records.add(norms={0: [1.0, 1.0]}, verdict=HOSTILE, **words)

@@ -88,6 +88,121 @@ def test_an_unknown_row_or_column_is_refused(records, rows, columns, told):
     assert [part for part in told if part not in str(caught.value)] == []
 
 
+HARDWARE = {
+    "cpu": {"hardware": "cpu 32", "hardware.device": "cpu", "hardware.precision": "32", "hardware.threads": 1},
+    "gpu": {"hardware": "cuda tf32", "hardware.device": "cuda", "hardware.precision": "tf32", "hardware.threads": 1},
+}
+BUDGET = ["metric", "metric@steps", "metric@time", "steps", "cost/train_seconds", "gradient_ratio", "verdict", "runs"]
+
+
+def test_hardware_is_one_word_and_a_remedy_is_one_too(records):
+    for hardware in HARDWARE.values():
+        records.add(**hardware, remedy="none")
+        records.add(**hardware, remedy="clip_norm", **{"remedy.clip_norm.max_norm": 1.0})
+    table = table_of(records)
+    assert table.rows == ["hardware", "remedy"]
+    assert [tuple(line.labels.values()) for line in table.lines] == [
+        (hardware, remedy) for hardware in ("cpu 32", "cuda tf32") for remedy in ("none", "clip_norm")
+    ]
+
+
+def test_what_the_word_does_not_imply_is_a_row_of_its_own(records):
+    for threads in (1, 4):
+        records.add(**HARDWARE["cpu"] | {"hardware.threads": threads}, remedy="none")
+        for bound in (1.0, 5.0):
+            labels = {"remedy": "clip_norm", "remedy.clip_norm.max_norm": bound, "hardware.threads": threads}
+            records.add(**HARDWARE["cpu"] | labels)
+    assert table_of(records).rows == ["hardware.threads", "remedy", "remedy.clip_norm.max_norm"]
+
+
+def test_runs_on_different_hardware_are_compared_at_equal_steps_and_at_equal_time(records, validated):
+    """The CPU makes 200 steps in 8 s; by when both seeds on the GPU are done, it has made 100."""
+    for seed, better in ((0, 0.0), (1, 0.02)):
+        cpu = {100: (4.0, 0.3 + better), 200: (8.0, 0.5 + better)}
+        validated(cpu, 8.5, accuracy=0.5, seed=seed, **HARDWARE["cpu"])
+        gpu = {100: (0.5, 0.31), 200: (1.0, 0.51), 300: (1.5, 0.6), 400: (2.0 + seed, 0.7 + better)}
+        validated(gpu, 5.0 - seed, accuracy=0.7, seed=seed, **HARDWARE["gpu"])
+    table = table_of(records)
+    assert table.columns == BUDGET
+    assert [table.header(c) for c in BUDGET[1:3]] == ["val accuracy at step 200", "val accuracy at 5 s"]
+    cpu, gpu = (line.values for line in table.lines)
+    assert (cpu["metric@steps"].mean, gpu["metric@steps"].mean) == (pytest.approx(0.51), pytest.approx(0.51))
+    assert (cpu["metric@time"].mean, gpu["metric@time"].mean) == (pytest.approx(0.31), pytest.approx(0.71))
+    assert cpu["metric@steps"].half == pytest.approx(stats.t.ppf(0.975, 1) * stats.sem([0.5, 0.52]))
+    assert (cpu["steps"].mean, gpu["steps"].mean) == (200, 400)
+    assert (cpu["cost/train_seconds"].mean, gpu["cost/train_seconds"].mean) == (8.5, 4.5)
+    notes = "\n".join(table.notes)
+    assert "at step 200: the largest at which every completed run was validated" in notes
+    assert "at 5 s: each run's last validation within the time in which the quickest row completed" in notes
+
+
+def test_a_run_without_a_validation_in_time_is_told_and_enters_no_mean(records, validated):
+    validated({10: (0.5, 0.4), 20: (1.0, 0.8)}, 1.0)
+    validated({10: (3.0, 0.6), 20: (6.0, 0.9)}, 6.0, depth=3)
+    validated({10: (0.9, 0.5), 20: (1.8, 0.7)}, 2.0, depth=3, seed=1)
+    table = table_of(records, None, ["metric@time", "metric@steps"])
+    shown = [[(v.mean, v.count) for v in line.values.values()] for line in table.lines]
+    assert shown == [[(0.8, 1), (0.8, 1)], [(0.5, 1), (pytest.approx(0.8), 2)]]
+    assert any("1 of 3 had none by then and enter no mean" in note for note in table.notes)
+
+
+def test_the_step_is_one_at_which_all_were_validated_not_one_that_all_passed(records, validated):
+    validated({100: (1, 0.1), 200: (2, 0.2), 300: (3, 0.3)}, 3.0)
+    validated({150: (1, 0.5), 300: (2, 0.6), 450: (3, 0.7)}, 3.0, width=16)
+    table = table_of(records, None, ["metric@steps"])
+    assert table.header("metric@steps") == "val accuracy at step 300"
+    assert [line.values["metric@steps"].mean for line in table.lines] == [0.3, 0.6]
+
+
+def test_diverged_and_unfinished_runs_set_neither_the_step_nor_the_time(records, validated):
+    validated({100: (1.0, 0.1), 200: (2.0, 0.2)}, 2.0)
+    validated({100: (0.01, 0.9)}, 0.02, seed=1, state="diverged")
+    records.add(seed=2, state="preempted")
+    table = table_of(records, None, ["metric@steps", "metric@time"])
+    assert [table.header(c) for c in table.columns] == ["val accuracy at step 200", "val accuracy at 2 s"]
+    assert [table.lines[0].values[c].mean for c in table.columns] == [0.2, 0.2]
+
+
+def test_without_a_step_in_common_or_any_completed_run_there_is_no_figure(records, validated):
+    validated({7: (1.0, 0.1)}, 1.0)
+    validated({8: (1.0, 0.1)}, 1.0, seed=1)
+    table = table_of(records, None, ["metric@steps"])
+    assert (table.header("metric@steps"), table.lines[0].values["metric@steps"]) == (
+        "val accuracy at no common step",
+        None,
+    )
+
+
+def test_a_sweep_on_new_hardware_that_has_not_begun_has_a_table(records):
+    for hardware in HARDWARE.values():
+        records.add(state="missing", **hardware)
+    table = table_of(records)
+    assert table.columns == BUDGET
+    assert [line.values["metric@time"] for line in table.lines] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "columns"),
+    [
+        ({}, {"depth": 3}, ["metric", "gradient_ratio", "verdict", "runs"]),
+        (HARDWARE["cpu"], HARDWARE["cpu"] | {"depth": 3}, ["metric", "gradient_ratio", "verdict", "runs"]),
+        ({"trainer.max_time": None}, {"depth": 3}, ["metric", "gradient_ratio", "verdict", "runs"]),
+        (HARDWARE["cpu"], HARDWARE["cpu"] | {"hardware.threads": 2}, BUDGET),
+        ({"trainer.max_time": "00:00:00:09"}, {"depth": 3, "trainer.max_time": None}, BUDGET),
+    ],
+    ids=["nothing", "one machine", "no clock", "threads", "clock"],
+)
+def test_equal_points_are_shown_where_time_can_tell_runs_apart(records, first, second, columns):
+    records.add(**first)
+    records.add(**second)
+    assert table_of(records).columns == columns
+
+
+def test_of_a_loss_smaller_is_better_and_the_table_says_so(records, validated):
+    validated({10: (1.0, 0.2)}, 1.0, {"larger_is_better": False})
+    assert "test accuracy: smaller is better" in table_of(records).notes
+
+
 def test_what_has_no_result_is_told_counted_and_enters_no_mean(records):
     states = ["completed", "diverged", "failed", "preempted", "missing", "completed"]
     for seed, state in enumerate(states):
@@ -130,6 +245,13 @@ def test_a_row_that_pools_more_than_seeds_says_so(records):
     pooled = table_of(records, ["depth"])
     assert any("differ in optimizer.lr" in note for note in pooled.notes)
     assert not any("differ in" in note for note in table_of(records).notes)
+
+
+def test_pooled_hardware_is_told_in_one_word(records):
+    for hardware in HARDWARE.values():
+        records.add(**hardware)
+    (note,) = [note for note in table_of(records, ["depth"]).notes if "differ in" in note]
+    assert "differ in hardware:" in note
 
 
 def test_the_table_of_a_real_sweep_shows_the_results_of_its_runs(baseline, evidence):

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from gradflow.errors import ConfigError
 
-TOP = "allowed: activation, depth, init,"
+TOP = "allowed: activation, alpha_dropout, depth,"
 
 # (what is typed, what the message must hold)
 MISTAKES = [
@@ -21,13 +21,13 @@ MISTAKES = [
     ("trainer.max_stesp=3", ["trainer.max_stesp=3: unknown key", "did you mean 'trainer.max_steps'?"]),
     ("+trainer.max_stesp=3", ["trainer.max_stesp=3: unknown key", "did you mean 'max_steps'?"]),
     ("+paths.run=x", ["paths.run=x: unknown key", "allowed: data, runs, sweeps", "did you mean 'runs'?"]),
-    ("activation=rleu", ["activation=rleu: unknown value", "allowed: linear, relu", "did you mean 'relu'?"]),
+    ("activation=rleu", ["activation=rleu: unknown value", "linear, maxout", "did you mean 'relu'?"]),
     ("trainer=dflt", ["trainer=dflt: unknown value", "allowed: default", "did you mean 'default'?"]),
     ("experiment=mnist_mpl", ["experiment=mnist_mpl: unknown value", "did you mean 'mnist_mlp'?"]),
     ("optimizer=null", ["optimizer=null: unknown value", "allowed: adam, adamw, sgd"]),
     ("~optimizer", ["~optimizer: unknown value", "allowed: adam, adamw, sgd"]),
     ("logger.mode=offlin", ["logger.mode=offlin: unknown value", "allowed: disabled, offline", "mean 'offline'?"]),
-    ("trainer.precision=32", ["trainer.precision=32: unknown value", "32-true", "64-true"]),
+    ("hardware.precision=33", ["hardware.precision=33: unknown value", "bf16-mixed, tf32", "did you mean '32'?"]),
     ("depth=-1", ["depth=-1: should be greater than or equal to 1"]),
     ("depth=0", ["depth=0: should be greater than or equal to 1"]),
     ("depth=2.5", ["depth=2.5: should be a valid integer"]),
@@ -41,9 +41,8 @@ MISTAKES = [
     ("seed=-1", ["seed=-1: should be greater than or equal to 0"]),
     ("seed=9223372036854775808", ["seed=9223372036854775808: should be less than"]),
     ("trainer.max_steps=true", ["trainer.max_steps=true: should be a valid integer"]),
-    ("trainer.gradient_clip_val=0", ["trainer.gradient_clip_val=0: should be greater than 0"]),
     ("trainer.max_time=10", ["trainer.max_time=10: must look like DD:HH:MM:SS"]),
-    ("trainer.threads=0", ["trainer.threads=0: should be greater than or equal to 1"]),
+    ("hardware.threads=0", ["hardware.threads=0: should be greater than or equal to 1"]),
     ("optimizer.lr=nan", ["optimizer.lr=nan: ", "finite"]),
     ("optimizer.lr=inf", ["optimizer.lr=inf: ", "finite"]),
     ("instruments.loss_scale=3", ["instruments.loss_scale=3: must be a power of two"]),
@@ -61,6 +60,16 @@ MISTAKES = [
     ("hydra.run.dir=x", ["hydra.run.dir=x: unknown key", TOP]),
     ("+hydra.verbose=true", ["+hydra.verbose=true: unknown key", TOP]),
     ("hydra/launcher=basic", ["hydra/launcher=basic: unknown key", TOP]),
+    ("remedy=clip_nrom", ["remedy=clip_nrom: unknown value;", "allowed: agc,", "did you mean 'clip_norm'?"]),
+    ("remedy=[agc,clip_nrom]", ["remedy=[agc,clip_nrom]: unknown value 'clip_nrom';", "did you mean 'clip_norm'?"]),
+    ("remedy=[[agc]]", ["remedy=[[agc]]: unknown value", "allowed: agc,"]),
+    ("remedy=[agc,warmup,agc]", ["remedy=[agc,warmup,agc]: 'agc' stands there twice"]),
+    ("remedy=[agc,none,warmup]", ["'none' stands alone", "remedy=none or remedy=[agc,warmup]"]),
+    ("remedy=null", ["remedy=null: unknown value", "did you mean 'none'?"]),
+    ("remedy=[agc],none", ["remedy=[agc],none: several values make a sweep"]),
+    ("remedy.agc.eps=1", ["remedy.agc.eps=1: remedy 'agc' is not chosen; choose it with remedy=agc"]),
+    ("~remedy.agc", ["~remedy.agc: remedy 'agc' is not chosen"]),
+    ("activation=[relu]", ["activation=[relu]: "]),
     ("depth", ["depth: cannot be read", "key=value"]),
     ("depth=[3", ["depth=[3: cannot be read", "literally"]),
     ("=3", ["=3:", "key"]),
@@ -82,10 +91,46 @@ def test_every_mistake_is_told_at_once(compose):
     assert [line.partition(":")[0] for line in caught.value.lines] == ["activation=rleu", "norm=bacth", "depth=1,2"]
 
 
-def test_seed_zero_is_a_seed_and_splits_the_digits(compose):
+def test_seed_zero_is_a_seed_and_no_seed_splits_the_data_anew(compose):
     config = compose.config(["seed=0"])
     assert (config.seed, config.task["split_seed"]) == (0, 0)
-    assert compose.config(["seed=7"]).task["split_seed"] == 7
+    assert compose.config(["seed=7"]).task["split_seed"] == 0
+
+
+# --- groups that are lists ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ([], []),
+        (["remedy=none"], []),
+        (["remedy=[]"], []),
+        (["remedy=[none]"], []),
+        (["remedy=agc"], ["agc"]),
+        (["remedy=[warmup,clip_norm,agc]"], ["warmup", "clip_norm", "agc"]),
+        (["remedy=[agc,clip_norm,warmup]"], ["agc", "clip_norm", "warmup"]),
+        (["remedy=[agc]", "remedy=[]"], []),
+        (["remedy=[]", "remedy=[agc]"], ["agc"]),
+        (["remedy=[agc,warmup]", "~remedy.agc"], ["warmup"]),
+    ],
+    ids=str,
+)
+def test_remedies_stand_in_the_order_in_which_they_were_typed(compose, typed, names):
+    chosen = compose.config(typed).remedy
+    assert list(chosen) == names
+    assert [node["_target_"].rpartition(".")[2] for node in chosen.values()] == names
+
+
+def test_a_remedy_s_keys_are_set_below_its_name(compose):
+    typed = ["remedy=[warmup,clip_norm]", "remedy.clip_norm.max_norm=0.5", "remedy.warmup={steps: 7}"]
+    chosen = compose.config(typed).remedy
+    assert (chosen["clip_norm"]["max_norm"], chosen["warmup"]["steps"]) == (0.5, 7)
+
+
+def test_a_key_of_a_remedy_that_is_not_among_those_chosen_says_how_to_choose_it(compose):
+    with pytest.raises(ConfigError, match=r"^remedy\.agc\.eps=1: .* choose it with remedy=\[warmup,clip_norm,agc\]$"):
+        compose.config(["remedy=[warmup,clip_norm]", "remedy.agc.eps=1"])
 
 
 # --- the same as Hydra ------------------------------------------------------------------------------------------
@@ -106,6 +151,8 @@ SAME = [
     ["scheduler=step", "scheduler.milestones=[0.1]", "scheduler.factor=0.5"],
     ["paths.runs=${paths.data}/x", "width=${depth}"],
     ["instruments=none", "instruments.every_n_steps=3"],
+    ["remedy=[clip_norm,warmup]", "remedy.warmup.steps=3"],
+    ["experiment=mnist_mlp", "remedy=[agc]"],
 ]
 
 
@@ -125,8 +172,9 @@ def test_the_config_is_the_one_that_hydra_composes(compose, overrides):
         (["depth=2,3", "seed=4"], [["depth=2", "seed=4"], ["depth=3", "seed=4"]]),
         (["seed=range(3)"], [["seed=0"], ["seed=1"], ["seed=2"]]),
         (["seed=range(4,0,-2)"], [["seed=4"], ["seed=2"]]),
-        (["norm=glob(*)"], [["norm=batch"], ["norm=layer"], ["norm=none"]]),
-        (["norm=glob(*,exclude=none)"], [["norm=batch"], ["norm=layer"]]),
+        (["scheduler=glob(*)"], [["scheduler=constant"], ["scheduler=cosine"], ["scheduler=step"]]),
+        (["scheduler=glob(*,exclude=step)"], [["scheduler=constant"], ["scheduler=cosine"]]),
+        (["remedy=[clip_norm],[agc,warmup],none"], [["remedy=[clip_norm]"], ["remedy=[agc,warmup]"], ["remedy=none"]]),
         (["width=[8,4],[4,2]"], [["width=[8,4]"], ["width=[4,2]"]]),
         (["+task.a=choice(1,2)"], [["+task.a=1"], ["+task.a=2"]]),
         (["depth=1,2", "seed=0,1"], [[f"depth={d}", f"seed={s}"] for d in (1, 2) for s in (0, 1)]),

@@ -1,9 +1,12 @@
 """One run from its config to its record: the numbers, stopping and going on, and what goes wrong."""
 
+import itertools
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -182,7 +185,13 @@ def test_what_else_a_process_has_trained_changes_nothing(configure, undisturbed,
     assert evidence(path_of(config)) == undisturbed(config)
 
 
-@pytest.mark.parametrize("extra", [[], ["norm=batch", "optimizer=adam"]], ids=["sgd", "batch"])
+GOING_ON = {
+    **{"sgd": [], "batch": ["norm=batch", "optimizer=adam"]},
+    "pretrained": ["remedy=[layerwise_pretraining,gradient_noise]", "optimizer=adam", "dropout=0.2"],
+}
+
+
+@pytest.mark.parametrize("extra", GOING_ON.values(), ids=GOING_ON)
 @pytest.mark.parametrize("looks", [1, 2, 3, 5])
 def test_a_run_that_was_stopped_goes_on_to_the_same_record(configure, undisturbed, looks, extra, evidence):
     config = configure(*AWKWARD, *extra)
@@ -197,9 +206,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_record(configure, undisturbe
     assert not (path_of(config) / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["64", "bf16-mixed"])
 def test_going_on_loses_no_digit_of_any_precision(configure, undisturbed, evidence, precision):
-    config = configure(*AWKWARD, f"trainer.precision={precision}")
+    config = configure(*AWKWARD, f"hardware.precision={precision}")
     assert train(config, StopAt(3)).state == "preempted"
     assert train(config).state == "completed"
     assert evidence(path_of(config)) == undisturbed(config)
@@ -207,7 +216,7 @@ def test_going_on_loses_no_digit_of_any_precision(configure, undisturbed, eviden
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_run_on_a_gpu_goes_on_too(configure, undisturbed, evidence):
-    config = configure(*AWKWARD, "trainer.accelerator=cuda")
+    config = configure(*AWKWARD, "hardware.device=cuda")
     assert train(config, StopAt(3)).state == "preempted"
     outcome = train(config)
     assert outcome.state == "completed", outcome.error
@@ -294,9 +303,77 @@ def test_the_record_says_what_was_asked_for_and_with_what(configure):
     assert yaml.safe_load((path / "overrides.yaml").read_text()) == ["depth=2", "activation=tanh"]
     environment = json.loads((path / "environment.json").read_text())
     assert environment["threads"] == 1
+    assert (environment["tf32_matmul"], environment["tf32_convolution"]) == (False, False)
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
     status = status_of(config)
     assert (status["state"], status["attempt"], status["error"]) == ("completed", 1, None)
+
+
+def test_the_result_says_what_the_task_is_and_how_many_parameters_were_trained(configure, evidence):
+    config = configure("depth=3", "width=[8,6,4]")
+    train(config)
+    result = evidence(path_of(config)).result
+    assert (result["metric"], result["larger_is_better"], result["outputs"]) == ("test/accuracy", True, 10)
+    assert (result["chance"], result["stages"]) == (0.1, [])
+    stem, head = 64 * 8 + 8, 4 * 10 + 10
+    assert cost_of(config)["parameters"] == stem + (8 * 8 + 8) + (8 * 6 + 6) + (6 * 4 + 4) + head
+
+
+def test_each_validation_has_its_time_and_the_clock_goes_on_after_a_stop(configure, monkeypatch):
+    """A clock that advances a second at each look: no time passes while the run is stopped."""
+    ticks = itertools.count()
+    monkeypatch.setattr(
+        "gradflow.runs.recorder.time", SimpleNamespace(monotonic=lambda: float(next(ticks)), time=time.time)
+    )
+    config = configure(*AWKWARD)
+    assert train(config, StopAt(5)).state == "preempted"
+    pause = next(ticks)
+    ticks = itertools.count(pause + 10_000)
+    assert train(config).state == "completed"
+    cost = cost_of(config)
+    steps, seconds = zip(*cost["clock"], strict=True)
+    assert steps == (12, 24, 36, 40)
+    assert list(seconds) == sorted(set(seconds))
+    assert 0 < seconds[0] < seconds[-1] <= cost["train_seconds"] < 10_000
+
+
+def test_a_budget_in_seconds_ends_a_run_with_a_validation_at_its_last_step(configure, evidence):
+    config = configure("trainer.max_steps=1000000", "trainer.max_time=00:00:00:01", "trainer.val_every_n_steps=100000")
+    assert train(config).state == "completed"
+    shown = evidence(path_of(config))
+    assert 0 < shown.result["steps"] < 1_000_000
+    ((step, seconds),) = cost_of(config)["clock"]
+    assert step == shown.result["steps"] == next(row["step"] for row in shown.metrics if row["split"] == "val")
+    assert seconds <= cost_of(config)["train_seconds"]
+
+
+def test_blocks_that_learn_one_after_another_are_recorded_as_such(configure, evidence):
+    """The stem has steps 0 … 9, the first block 10 … 19, the second 20 … 29; all of them the rest."""
+    config = configure(
+        *("remedy=layerwise_pretraining", "remedy.layerwise_pretraining.share=0.5", "trainer.max_steps=60"),
+        *("instruments.every_n_steps=5", "trainer.log_every_n_steps=5"),
+    )
+    outcome = train(config)
+    assert outcome.state == "completed", outcome.error
+    shown = evidence(path_of(config))
+    assert [(s["start"], s["stop"]) for s in shown.result["stages"]] == [(0, 10), (10, 20), (20, 30), (30, 60)]
+    assert shown.result["stages"][-1]["name"] == "fine-tuning"
+    norms = {(r["step"], r["block"]): r["value"] for r in shown.gradflow if r["quantity"] == "grad_norm"}
+    assert {step for step, block in norms if block == 0} == {10, 15, *range(30, 60, 5)}
+    assert {step for step, block in norms if block == 1} == {20, 25, *range(30, 60, 5)}
+    ratios = [norms[step, 0] / norms[step, 1] for step in range(30, 60, 5)]
+    assert shown.result["gradient"]["steps"] == 6
+    assert shown.result["gradient"]["ratio"] == pytest.approx(math.prod(ratios) ** (1 / 6), rel=1e-6)
+
+
+def test_where_no_step_has_a_gradient_at_both_ends_there_is_no_ratio(configure, evidence):
+    config = configure(
+        "remedy=layerwise_pretraining", "remedy.layerwise_pretraining.share=0.95", "instruments.every_n_steps=8"
+    )
+    assert train(config).state == "completed"
+    result = evidence(path_of(config)).result
+    assert result["gradient"] == {"ratio": None, "steps": 0, "zero_steps": 0, "nonfinite_steps": 0}
+    assert result["verdict"] == "unwatched"
 
 
 def test_a_run_without_instruments_is_unwatched(configure, evidence):

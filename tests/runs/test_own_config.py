@@ -10,7 +10,7 @@ from gradflow.runs.compose import composer
 from gradflow.runs.execute import execute
 from gradflow.runs.stop import Stop
 
-TOP = "allowed: activation, depth, init,"
+TOP = "allowed: activation, alpha_dropout, depth,"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ FILES = [
     ),
     (
         "# @package _global_\ndefaults:\n  - override /activation: rleu\n",
-        ["'activation/rleu'", "allowed: linear, relu", "did you mean 'relu'?"],
+        ["'activation/rleu'", "allowed: celu, crelu", "did you mean 'relu'?"],
     ),
     (
         "# @package _global_\ndefaults:\n  - override /activaton: relu\n",
@@ -61,14 +61,16 @@ def test_a_mistake_in_an_experiment_file_is_refused_like_a_typed_one(write, text
 
 
 def test_own_files_are_listed_beside_gradflows_and_may_replace_them(write):
-    folder = write(activation__gelu="_target_: torch.nn.GELU\n", optimizer__sgd="_target_: a.b\nlr: 5\n")
+    folder = write(activation__glu="_target_: torch.nn.GLU\n", optimizer__sgd="_target_: a.b\nlr: 5\n")
+    with composer() as compose:
+        before = compose.groups()["activation"]
     with composer(folder) as compose:
-        assert compose.groups()["activation"] == ["gelu", "linear", "relu", "sigmoid", "tanh"]
-        config = compose.config(["activation=gelu"])
-        assert config.activation == {"_target_": "torch.nn.GELU"}
+        assert compose.groups()["activation"] == sorted([*before, "glu"])
+        config = compose.config(["activation=glu"])
+        assert config.activation == {"_target_": "torch.nn.GLU"}
         assert config.optimizer == {"_target_": "a.b", "lr": 5}
     with composer() as compose:
-        assert compose.groups()["activation"] == ["linear", "relu", "sigmoid", "tanh"]
+        assert compose.groups()["activation"] == before
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "a,b", "(1)", "k=v", "it's", 'a"b', "größe", "[x]", "#1"])

@@ -129,3 +129,17 @@ def test_standardization():
     expected = (x.numpy() / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
     np.testing.assert_allclose(out.numpy(), expected, rtol=0, atol=1e-13)
     assert Standardization(255, mean, std)(x, torch.float32).dtype == torch.float32
+    shades = Standardization(255, mean, std).without_moments()(x, torch.float64)
+    np.testing.assert_allclose(shades.numpy(), x.numpy() / 255, rtol=0, atol=1e-15)
+
+
+def test_float_vectors_and_targets_are_served_as_they_are():
+    """An epoch of vectors is a permutation of the examples, x and y together, in the type asked for."""
+    x = torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
+    made = TrainBatches(Split(x, 2 * x[:, :2]), BATCH, 0, torch.Tensor.to)
+    epoch = [made(step, torch.float64) for step in range(6)]
+    assert all(a.shape == (BATCH, 3) and torch.equal(b.double(), 2 * a[:, :2]) for a, b in epoch)
+    seen = torch.cat([a for a, _ in epoch])
+    assert seen.dtype == torch.float64
+    assert len(seen[:, 0].unique()) == 48
+    assert torch.isin(seen[:, 0], x[:, 0].double()).all()

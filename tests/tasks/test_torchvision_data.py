@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import pickle
 import struct
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import CIFAR10, MNIST
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST
 
 from gradflow.errors import ConfigError
 from gradflow.tasks import torchvision_data
 from gradflow.tasks.cifar10 import cifar10
-from gradflow.tasks.classification import Splits
+from gradflow.tasks.cifar100 import cifar100
+from gradflow.tasks.fashion_mnist import fashion_mnist
 from gradflow.tasks.mnist import mnist
+from gradflow.tasks.resident import Splits
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,15 @@ def test_colour_images_get_their_channels_first():
     assert splits["test"].x.is_contiguous()
 
 
-@pytest.mark.parametrize("make", [mnist, cifar10], ids=["mnist", "cifar10"])
+LOOKED_FOR = {
+    mnist: "MNIST/raw/train-images-idx3-ubyte",
+    fashion_mnist: "FashionMNIST/raw/train-images-idx3-ubyte",
+    cifar10: "cifar-10-batches-py/data_batch_1",
+    cifar100: "cifar-100-python/train",
+}
+
+
+@pytest.mark.parametrize("make", LOOKED_FOR)
 def test_missing_data(make, tmp_path):
     """One line: the data set, what was looked for, where, and both ways to get it. A file where the folder should be
     keeps torchvision from downloading, with or without internet access."""
@@ -82,10 +94,15 @@ def test_missing_data(make, tmp_path):
         make().prepare(folder)
     (line,) = caught.value.lines
     assert "\n" not in line
-    name = make().name
-    for word in (f"task={name}", str(folder), "GRADFLOW_DATA_DIR", "paths.data", "internet"):
+    for word in (
+        f"task={make.__name__}:",
+        LOOKED_FOR[make],
+        str(folder),
+        "GRADFLOW_DATA_DIR",
+        "paths.data",
+        "internet",
+    ):
         assert word in line
-    assert {"mnist": "train-images-idx3-ubyte", "cifar10": "data_batch_1"}[name] in line
 
 
 def files(folder: Path) -> set[str]:
@@ -155,3 +172,86 @@ def test_real_cifar10(real_data):
     np.testing.assert_array_equal(splits["test"].x.numpy(), batch[b"data"].reshape(-1, 3, 32, 32))
     assert splits["test"].y.tolist() == batch[b"labels"]
     assert CIFAR10(str(folder), train=False).classes[splits["test"].y[0]] == "cat"
+
+
+def test_fashion_mnist_reads_its_own_folder_in_mnist_s_format(real_data, tmp_path):
+    """MNIST's files under Fashion-MNIST's name: the same images, splits and labels, another standardisation."""
+    source, raw = real_data("MNIST"), tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for packed in (source / "MNIST/raw").glob("*.gz"):
+        (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+    task = fashion_mnist()
+    task.prepare(tmp_path)
+    splits, standardize = task.read(tmp_path)
+    mnist().prepare(source)
+    expected, _ = mnist().read(source)
+    for name, split in splits.items():
+        assert torch.equal(split.x, expected[name].x)
+        assert torch.equal(split.y, expected[name].y)
+    assert (standardize.top, standardize.mean, standardize.std) == (255, (0.2860,), (0.3530,))
+
+
+@pytest.fixture
+def small_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, dict[str, object]]]:
+    """(folder, {"train", "test"}: what the batches hold) of 5,500 and 200 images in CIFAR-100's own archive."""
+    random, batches = np.random.default_rng(0), {}
+    for part, count in (("train", 5_500), ("test", 200)):
+        data = np.zeros((count, 3072), np.uint8)
+        data[:, [0, 1023, 1024, 3071]] = random.integers(0, 256, (count, 4), dtype=np.uint8)
+        fine = [k % 100 for k in range(count)]
+        batches[part] = {"data": data, "fine_labels": fine, "coarse_labels": [k // 5 for k in fine]}
+    layout = {**batches, "meta": {"fine_label_names": [f"class {k}" for k in range(100)], "coarse_label_names": []}}
+    folder, unpacked = tmp_path / "data", tmp_path / "unpacked" / "cifar-100-python"
+    folder.mkdir()
+    unpacked.mkdir(parents=True)
+    md5 = {}
+    for name, content in layout.items():
+        (unpacked / name).write_bytes(pickle.dumps(content))
+        md5[name] = hashlib.md5((unpacked / name).read_bytes()).hexdigest()
+    with tarfile.open(folder / CIFAR100.filename, "w:gz") as archive:
+        archive.add(unpacked, "cifar-100-python")
+    monkeypatch.setattr(CIFAR100, "tgz_md5", hashlib.md5((folder / CIFAR100.filename).read_bytes()).hexdigest())
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", md5["train"]]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", md5["test"]]])
+    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5["meta"]})
+    return folder, batches
+
+
+def test_cifar100_unpacks_its_archive_and_reads_the_fine_labels(small_cifar100):
+    """5,000 held out, 50 of each of 100 classes; pixels by channel, row and column, as the batches have them."""
+    folder, batches = small_cifar100
+    cifar100().prepare(folder)
+    splits, standardize = cifar100().read(folder)
+    assert {name: tuple(split.x.shape) for name, split in splits.items()} == {
+        "train": (500, 3, 32, 32),
+        "val": (5_000, 3, 32, 32),
+        "test": (200, 3, 32, 32),
+    }
+    assert torch.bincount(splits["val"].y).tolist() == [50] * 100
+    np.testing.assert_array_equal(splits["test"].x.numpy(), batches["test"]["data"].reshape(-1, 3, 32, 32))
+    assert splits["test"].y.tolist() == batches["test"]["fine_labels"]
+    given = sorted(
+        zip((row.tobytes() for row in batches["train"]["data"]), batches["train"]["fine_labels"], strict=True)
+    )
+    read = [(splits[name].x, splits[name].y) for name in ("train", "val")]
+    seen = sorted((image.numpy().tobytes(), int(k)) for x, y in read for image, k in zip(x, y, strict=True))
+    assert seen == given
+    assert standardize.mean == (0.5071, 0.4865, 0.4409)
+    assert standardize.std == (0.2673, 0.2564, 0.2762)
+
+
+@pytest.mark.parametrize("view", ["image", "flat", "sequence"])
+def test_real_mnist_standardised_has_mean_0_and_variance_1_in_every_view(real_data, view):
+    """To the four digits of the published mean and deviation, over all training images of both splits."""
+    folder = real_data("MNIST")
+    mnist().prepare(folder)
+    data = mnist(view=view).load(folder, 0, torch.device("cpu"))
+    total, square, count = 0.0, 0.0, 0
+    for split, size in (("train", 55_000), ("val", 5_000)):
+        for start in range(0, size, 5_000):
+            x, _ = data.evaluation(split, start, start + 5_000, torch.float32)
+            assert x.shape[1:] == mnist(view=view).input_shape
+            total, square = total + x.double().sum().item(), square + x.double().square().sum().item()
+            count += x.numel()
+    assert total / count == pytest.approx(0, abs=3e-4)
+    assert square / count == pytest.approx(1, abs=6e-4)

@@ -13,6 +13,7 @@ BUDGETS = [
     Budget(total=30, log_every=1, val_every=30, checkpoint_every=30),
     Budget(total=64, log_every=64, val_every=16, checkpoint_every=24),
     Budget(total=1, log_every=1, val_every=1, checkpoint_every=1),
+    Budget(total=60, log_every=10, val_every=25, checkpoint_every=50, boundaries=(3, 7, 11, 30)),
 ]
 
 
@@ -29,7 +30,8 @@ def run(budget: Budget, first: int = 0) -> list[tuple[int, int]]:
 
 def happenings(budget: Budget) -> set[int]:
     every = (budget.log_every, budget.val_every, budget.checkpoint_every)
-    return {step for step in range(1, budget.total + 1) if any(step % n == 0 for n in every)} | {budget.total}
+    steps = {step for step in range(1, budget.total + 1) if any(step % n == 0 for n in every)}
+    return steps | {budget.total, *budget.boundaries}
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
@@ -62,3 +64,9 @@ def test_an_example_by_hand():
     assert list(Budget(100, log_every=10, val_every=30, checkpoint_every=25).chunks(0)) == [
         *[(0, 8), (8, 10), (10, 18), (18, 20), (20, 25), (25, 30)]
     ]
+
+
+def test_losses_are_logged_at_intervals_where_the_objective_changes_and_at_the_end():
+    budget = Budget(25, log_every=10, val_every=100, checkpoint_every=100, boundaries=(3, 12))
+    assert [step for step in range(1, 26) if budget.logs(step)] == [3, 10, 12, 20, 25]
+    assert {3, 12} <= {stop for _, stop in budget.chunks(0)}

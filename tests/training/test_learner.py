@@ -9,21 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import plain
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 from gradflow import GradientFlow
-from gradflow.models import activations, initializers, norms, skips
-from gradflow.models.initializers import initialize
-from gradflow.models.mlp import mlp
 from gradflow.models.network import Network
-from gradflow.rng import stream
 from gradflow.tasks.digits import digits
-from gradflow.training import schedulers
+from gradflow.training import remedies, schedulers
 from gradflow.training.budget import Budget
-from gradflow.training.learner import EVALUATION_BATCH, Learner, Slices, clipper
+from gradflow.training.learner import EVALUATION_BATCH, Learner, Slices
 from gradflow.training.optimizers import sgd
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -32,10 +29,8 @@ STEPS = 20
 MOMENTUM = {"lr": 0.2, "momentum": 0.9, "weight_decay": 1e-3}
 
 
-def network(norm: Callable[..., nn.Module] = norms.none) -> Network:
-    made = mlp(TASK.input_shape, TASK.outputs, 3, 16, activations.relu, norm, skips.none)
-    initialize(made, initializers.he_normal, stream(0, "init"))
-    return made
+def network(norm: Callable[[int], nn.Module] = nn.Identity, dropout: float = 0.0) -> Network:
+    return plain.network(norm=norm, dropout=dropout)
 
 
 def learner(
@@ -101,26 +96,38 @@ def same_weights(a: nn.Module, b: nn.Module) -> bool:
 # --- training -------------------------------------------------------------------------------------------------
 
 
+def by_norm(parameters: list[nn.Parameter]) -> None:
+    """Pascanu et al. 2013, algorithm 1, in float64."""
+    norm = math.sqrt(sum(p.grad.double().square().sum().item() for p in parameters))
+    if norm >= 0.5:
+        for p in parameters:
+            p.grad.mul_(0.5 / norm)
+
+
 CLIPS = {
-    "no clipping": (None, lambda _: None),
-    "norm": (clipper(0.5, "norm"), lambda parameters: nn.utils.clip_grad_norm_(parameters, 0.5)),
-    "value": (clipper(0.01, "value"), lambda parameters: nn.utils.clip_grad_value_(parameters, 0.01)),
+    "no clipping": ([], lambda _: None),
+    "norm": ([remedies.clip_norm(0, max_norm=0.5)], by_norm),
+    "value": (
+        [remedies.clip_value(0, max_value=0.01)],
+        lambda parameters: nn.utils.clip_grad_value_(parameters, 0.01),
+    ),
 }
 
 
-@pytest.mark.parametrize("norm", [norms.none, norms.batch], ids=["plain", "batch norm"])
+@pytest.mark.parametrize("norm", [nn.Identity, nn.BatchNorm1d], ids=["plain", "batch norm"])
 @pytest.mark.parametrize("clip", CLIPS)
 def test_bit_for_bit(tmp_path, clip, norm):
     """Losses of 20 steps and final weights, with momentum, decay, clipping, batch statistics."""
     ours, by_hand = CLIPS[clip]
     net = network(norm)
     other = copy.deepcopy(net)
-    module = learner(net, clip=ours)
+    module = learner(net, remedies=ours)
     fit(module, tmp_path)
     assert losses(module) == bare_loop(other, clip=by_hand)
     assert same_weights(net, other)
     assert module.steps_done == STEPS
     assert module.diverged_at is None
+    assert module.stages == []
 
 
 def test_clipping_changes_the_losses():
@@ -141,21 +148,55 @@ def test_the_logged_loss_is_the_mean_since_the_last_time(tmp_path, log):
     assert losses(module) == pytest.approx(means, rel=1e-14)
 
 
-def test_the_schedule_sets_each_step_s_rate(tmp_path):
+def test_the_schedule_and_the_warm_up_set_each_step_s_rate(tmp_path):
+    """Goyal et al. 2017: 1/5, 2/5 … 4/5 of the first rate, then the cosine over the 16 steps that are left."""
     net = network()
     other = copy.deepcopy(net)
-    schedule = partial(schedulers.cosine, warmup_steps=4, final_factor=0.1)
-    module = learner(net, schedule=schedule)
+    module = learner(net, schedule=partial(schedulers.cosine, final_factor=0.1), remedies=[remedies.warmup(0, steps=4)])
     fit(module, tmp_path)
-    assert losses(module) == bare_loop(other, factor=lambda step: schedule(step, STEPS))
+
+    def factor(step: int) -> float:
+        if step < 4:
+            return (step + 1) / 5
+        return 0.1 + (1 - 0.1) * (1 + math.cos(math.pi * ((step - 4) / 16))) / 2
+
+    assert losses(module) == bare_loop(other, factor=factor)
 
 
-def test_validation_and_the_instrument_leave_the_training_alone(tmp_path):
-    alone, watched = network(norms.batch), network(norms.batch)
-    plain, busy = learner(alone), learner(watched, val=3)
-    fit(plain, tmp_path)
+def test_what_computes_the_outputs_can_be_given(tmp_path):
+    """As a module, for training and evaluation alike, and it leaves no trace in checkpoints."""
+
+    class Counted(nn.Module):
+        """Stands in for a compiled network: a module around it."""
+
+        def __init__(self, inner: Network) -> None:
+            super().__init__()
+            self.inner, self.calls = inner, []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls.append(self.inner.training)
+            return self.inner(x)
+
+    net = network(nn.BatchNorm1d)
+    other, counted = copy.deepcopy(net), Counted(net)
+    module = learner(net, val=10, forward=counted)
+    trainer = fit(module, tmp_path)
+    trainer.test(module, verbose=False)
+    assert losses(module) == bare_loop(other)
+    assert counted.calls == [True] * 10 + [False] + [True] * 10 + [False] + [False]
+    assert module.state_dict().keys() == {f"network.{name}" for name in net.state_dict()}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_validation_and_the_instrument_leave_the_training_alone(tmp_path, dropout):
+    """Nor do they draw from the generator that dropout draws from."""
+    alone, watched = network(nn.BatchNorm1d, dropout), network(nn.BatchNorm1d, dropout)
+    quiet, busy = learner(alone), learner(watched, val=3)
+    torch.manual_seed(5)
+    fit(quiet, tmp_path)
+    torch.manual_seed(5)
     fit(busy, tmp_path, GradientFlow(every_n_steps=2))
-    assert losses(plain) == losses(busy)
+    assert losses(quiet) == losses(busy)
     assert same_weights(alone, watched)
 
 
@@ -163,7 +204,7 @@ def test_the_instrument_sees_the_gradient_before_and_after_clipping(tmp_path):
     """At every step asked for, across chunks; 'all' after clipping is the value clipped to, where more came."""
     net, flow, came = network(), GradientFlow(every_n_steps=3), []
     bare_loop(copy.deepcopy(net), clip=lambda parameters: came.append(nn.utils.clip_grad_norm_(parameters, 0.5).item()))
-    fit(learner(net, clip=clipper(0.5, "norm")), tmp_path, flow)
+    fit(learner(net, remedies=[remedies.clip_norm(0, max_norm=0.5)]), tmp_path, flow)
     found = {
         quantity: {r["step"]: r["value"] for r in flow.flow.rows() if r["name"] == "all" and r["quantity"] == quantity}
         for quantity in ("grad_norm", "grad_norm_clipped")
@@ -173,14 +214,6 @@ def test_the_instrument_sees_the_gradient_before_and_after_clipping(tmp_path):
     assert found["grad_norm_clipped"] == pytest.approx({step: min(0.5, came[step]) for step in steps}, rel=1e-5)
     assert max(came) > 0.5
     assert {"grad_norm/weights", "grad_norm_clipped/vectors"} <= {row["quantity"] for row in flow.flow.rows()}
-
-
-@pytest.mark.parametrize(("algorithm", "expected"), [("norm", [[0.6, 0.8]]), ("value", [[1.0, 1.0]])])
-def test_clipper(algorithm, expected):
-    p = nn.Parameter(torch.zeros(1, 2))
-    p.grad = torch.tensor([[3.0, 4.0]])
-    clipper(1.0, algorithm)([p])
-    torch.testing.assert_close(p.grad, torch.tensor(expected))
 
 
 # --- divergence -----------------------------------------------------------------------------------------------
@@ -219,7 +252,7 @@ def test_an_exploding_run_diverges_where_the_bare_loop_does(tmp_path):
 # --- evaluation -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", [norms.none, norms.batch], ids=["plain", "batch norm"])
+@pytest.mark.parametrize("norm", [nn.Identity, nn.BatchNorm1d], ids=["plain", "batch norm"])
 def test_scores_are_those_of_the_whole_split_in_evaluation_mode(tmp_path, norm):
     net = network(norm)
     module = learner(net, val=10)
@@ -227,10 +260,10 @@ def test_scores_are_those_of_the_whole_split_in_evaluation_mode(tmp_path, norm):
     assert [figure.step for figure in module.figures if figure.split == "val"] == [10, 20]
     assert trainer.callback_metrics["val/loss"].item() == pytest.approx(losses(module, "val")[-1], rel=1e-6)
     trainer.test(module, verbose=False)
-    splits, standardize = TASK.read(NOWHERE)
+    data = TASK.load(NOWHERE, 0, CPU)
     found = {figure.split: figure.values for figure in module.figures}
     for split in ("val", "test"):
-        x, y = standardize(splits[split].x, torch.float32), splits[split].y
+        x, y = data.evaluation(split, 0, 360, torch.float32)
         with torch.no_grad():
             outputs = net.eval()(x)
         assert found[split]["loss"] == pytest.approx(nn.functional.cross_entropy(outputs, y).item(), rel=1e-6)
@@ -260,14 +293,25 @@ class SaveAt(Callback):
             trainer.save_checkpoint(self.file)
 
 
+ACTING = [
+    partial(remedies.gradient_noise, eta=0.001),
+    remedies.agc,
+    remedies.clip_norm,
+    partial(remedies.warmup, steps=9),
+]
+
+
 @pytest.mark.parametrize("saved", [8, 10, 16, 28], ids=lambda step: f"step {step}")
 def test_a_restart_goes_on_as_if_nothing_had_happened(tmp_path, saved):
-    """Figures, weights and gradient norms from there on; also where a checkpoint falls between two looks at the losses
-    (8, 16, 28), whose mean is of all steps since the last one."""
+    """Figures, weights and gradient norms from there on, with dropout and remedies; also where a checkpoint falls
+    between two looks at the losses (8, 16, 28), whose mean is of all steps since the last one."""
     file = tmp_path / "saved.ckpt"
 
     def run(*callbacks: Callback, **options: Any) -> tuple[Learner, GradientFlow]:
-        module, flow = learner(network(norms.batch), total=30, log=10, val=16), GradientFlow(every_n_steps=4)
+        torch.manual_seed(len(callbacks))  # a restart's own seed decides nothing
+        acting = [make(0) for make in ACTING]
+        module = learner(network(nn.BatchNorm1d, 0.1), total=30, log=10, val=16, remedies=acting)
+        flow = GradientFlow(every_n_steps=4)
         fit(module, tmp_path, flow, *callbacks, **options)
         return module, flow
 

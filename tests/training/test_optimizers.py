@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 from functools import partial
 
+import plain
 import pytest
 import torch
 from torch import nn
 
-from gradflow.models import activations, initializers, norms, skips
-from gradflow.models.initializers import initialize
-from gradflow.models.mlp import mlp
 from gradflow.rng import stream
 from gradflow.training.optimizers import adam, adamw, parameter_groups, sgd
 
@@ -26,9 +24,7 @@ CASES = {
 
 
 def network() -> nn.Module:
-    made = mlp((5,), 3, 3, 6, activations.tanh, norms.layer, skips.none).double()
-    initialize(made, initializers.glorot_uniform, stream(0, "init"))
-    return made
+    return plain.network(5, 3, 3, 6, nn.Tanh, nn.LayerNorm, gain=1.0).double()
 
 
 def loss(net: nn.Module, step: int) -> torch.Tensor:
@@ -130,3 +126,16 @@ def test_groups():
     net[0].weight.requires_grad_(False)
     assert sum(len(group["params"]) for group in parameter_groups(net)) == 4
     assert [group["name"] for group in parameter_groups(nn.Linear(2, 2, bias=False))] == ["weights"]
+
+
+def test_what_is_auxiliary_is_a_group_of_its_own_and_never_decays():
+    net, maps = nn.Linear(2, 3), nn.ModuleList([nn.Linear(3, 2), nn.Linear(2, 2)])
+    groups = {group["name"]: group["params"] for group in parameter_groups(net, maps)}
+    assert list(groups) == ["weights", "vectors", "auxiliary"]
+    assert [tuple(p.shape) for p in groups["auxiliary"]] == [(2, 3), (2,), (2, 2), (2,)]
+    before = [p.detach().clone() for p in maps.parameters()]
+    optimizer = sgd(parameter_groups(net, maps), lr=0.1, weight_decay=0.5)
+    for p in maps.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert all(torch.equal(p, old) for p, old in zip(maps.parameters(), before, strict=True))

@@ -13,31 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import plain
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from gradflow import GradientFlow
-from gradflow.models import activations, initializers, norms, skips
-from gradflow.models.initializers import initialize
-from gradflow.models.mlp import mlp
 from gradflow.models.network import Network
 from gradflow.rng import stream
 from gradflow.tasks.digits import digits
-from gradflow.training import schedulers
+from gradflow.training import remedies, schedulers
 from gradflow.training.budget import Budget
-from gradflow.training.learner import Learner, clipper
+from gradflow.training.learner import Learner
 from gradflow.training.optimizers import sgd
+from gradflow.training.remedy import Remedy
 
 WORLD, RANK = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
 GLOBAL_BATCH, STEPS = 16, 5
-
-
-def network(depth: int, activation: str, init: str) -> Network:
-    made = mlp((1, 8, 8), 10, depth, 32, getattr(activations, activation), norms.none, skips.none)
-    initialize(made, getattr(initializers, init), stream(0, "init"))
-    return made
 
 
 class Stranger(LightningModule):
@@ -63,12 +56,22 @@ class Stranger(LightningModule):
         )
 
 
-def fit(module: LightningModule, flow: GradientFlow, folder: Path, **options: Any) -> dict[str, Any]:
+def fit(
+    module: LightningModule,
+    flow: GradientFlow,
+    folder: Path,
+    *callbacks: Callback,
+    strategy: str = "ddp",
+    ckpt_path: Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     names = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger")
-    how = {"strategy": "ddp", "devices": WORLD} if WORLD > 1 else {"devices": 1}
+    how = {"strategy": strategy, "devices": WORLD} if WORLD > 1 else {"devices": 1}
     quiet = {**dict.fromkeys(names, False), "num_sanity_val_steps": 0, "use_distributed_sampler": False}
-    trainer = Trainer(accelerator="cpu", callbacks=[flow], default_root_dir=folder, **how, **quiet, **options)
-    trainer.fit(module)
+    trainer = Trainer(
+        accelerator="cpu", callbacks=[flow, *callbacks], default_root_dir=folder, **how, **quiet, **options
+    )
+    trainer.fit(module, ckpt_path=ckpt_path, weights_only=True)
     assert trainer.world_size == WORLD
     rows = {(row["step"], row["name"], row["quantity"]): row["value"] for row in flow.flow.rows()}
     return {"rows": rows, "weights": torch.cat([p.detach().flatten() for p in module.parameters()])}
@@ -77,36 +80,76 @@ def fit(module: LightningModule, flow: GradientFlow, folder: Path, **options: An
 def stranger(folder: Path) -> dict[str, Any]:
     flow = GradientFlow(every_n_steps=1)
     options = {"max_epochs": 1, "precision": "64-true", "gradient_clip_val": 0.05}
-    return fit(Stranger(network(3, "tanh", "glorot_uniform")), flow, folder, **options)
+    return fit(Stranger(plain.network(activation=nn.Tanh, gain=1.0)), flow, folder, **options)
 
 
 def faint(folder: Path) -> dict[str, Any]:
     """A hundred sigmoid blocks, whose first gradients only the scaled loss can show."""
     flow = GradientFlow(every_n_steps=1, loss_scale=2.0**100)
-    return fit(Stranger(network(100, "sigmoid", "glorot_uniform")), flow, folder, max_steps=1)
+    return fit(Stranger(plain.network(depth=100, activation=nn.Sigmoid, gain=1.0)), flow, folder, max_steps=1)
 
 
-def learner(folder: Path) -> dict[str, Any]:
+def learns(net: Network, acting: list[Remedy], folder: Path) -> Learner:
     task = digits(batch_size=GLOBAL_BATCH)
-    module = Learner(
-        network(3, "relu", "he_normal"),
+    return Learner(
+        net,
         task,
         lambda device, rank, world: task.load(folder, 0, device, rank, world),
         partial(sgd, lr=0.1, momentum=0.9, weight_decay=1e-3),
-        partial(schedulers.cosine, warmup_steps=3),
+        schedulers.cosine,
         Budget(total=20, log_every=1, val_every=10, checkpoint_every=1000),
-        clipper(0.5, "norm"),
+        acting,
     )
-    flow = GradientFlow(every_n_steps=2)
-    found = fit(module, flow, folder, max_epochs=-1, precision="64-true")
-    return {**found, "figures": [(f.step, f.split, name, v) for f in module.figures for name, v in f.values.items()]}
+
+
+def shown(module: Learner) -> list[tuple[int, str, str, float]]:
+    return [(f.step, f.split, name, value) for f in module.figures for name, value in f.values.items()]
+
+
+def learner(folder: Path) -> dict[str, Any]:
+    """Noise, adaptive clipping, clipping and warm-up must do the same in every process."""
+    acting = [remedies.gradient_noise(0, eta=1e-4), remedies.agc(0, clip_factor=0.1)]
+    acting += [remedies.clip_norm(0, max_norm=0.5), remedies.warmup(0, steps=3)]
+    module = learns(plain.network(), acting, folder)
+    found = fit(module, GradientFlow(every_n_steps=2), folder, max_epochs=-1, precision="64-true")
+    return {**found, "figures": shown(module)}
+
+
+def pretrained(folder: Path) -> dict[str, Any]:
+    """DDP must be told that a step may leave parameters without a gradient."""
+    module = learns(plain.network(), [remedies.layerwise_pretraining(0), remedies.clip_norm(0)], folder)
+    unused = "ddp_find_unused_parameters_true"
+    found = fit(module, GradientFlow(every_n_steps=2), folder, strategy=unused, max_epochs=-1, precision="64-true")
+    return {**found, "figures": shown(module)}
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint before the chunk that begins at a step, and notes what each process would draw there."""
+
+    def __init__(self, step: int, file: Path) -> None:
+        self.step, self.file = step, file
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Learner, *_: Any) -> None:
+        if pl_module.steps_done == self.step:
+            self.drawn = torch.get_rng_state()
+            trainer.save_checkpoint(self.file)
+
+
+def dropped(folder: Path) -> dict[str, Any]:
+    """Dropout: a run, and one that goes on from the middle of it."""
+    save = SaveAt(10, folder / f"half_of_{WORLD}.ckpt")
+    whole = fit(learns(plain.network(dropout=0.5), [], folder), GradientFlow(), folder, save, max_epochs=-1)
+    torch.manual_seed(99)
+    again = learns(plain.network(dropout=0.5), [], folder)
+    resumed = fit(again, GradientFlow(), folder, ckpt_path=save.file, max_epochs=-1)
+    return {"weights": whole["weights"], "resumed": resumed["weights"], "drawn": save.drawn}
 
 
 def everything(folder: Path) -> dict[str, dict[str, Any]]:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {each.__name__: each(folder) for each in (stranger, faint, learner)}
+        return {each.__name__: each(folder) for each in (stranger, faint, learner, pretrained, dropped)}
 
 
 if __name__ == "__main__":

@@ -3,49 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import nn
 
-from gradflow.models.layers import Layer, Linear
+from gradflow.models.assemble import assemble
+from gradflow.models.layers import Linear
 from gradflow.models.network import Network
+from gradflow.models.parts import Parts
+from gradflow.models.units import LayerUnit, Position
 
 
 def mlp(
     input_shape: tuple[int, ...],
     outputs: int,
-    depth: int,
-    width: int | Sequence[int],
-    activation: Callable[[], nn.Module],
-    norm: Callable[[int], nn.Module],
-    skip: Callable[[nn.Module, int, int], nn.Module],
+    parts: Parts,
     /,
     *,
     bias: bool = True,
+    norm_position: Position | None = None,
 ) -> Network:
     """A stem of one layer, `depth` blocks of one layer each inside its skip, a linear head.
 
     Args:
         input_shape: of one example; it is flattened.
         outputs: units of the head.
-        depth: number of blocks.
-        width: units of every block, or one number per block; the stem has as many as block 0.
-        activation, norm, skip: make one block's parts (see `activations`, `norms`, `skips`).
+        parts: what blocks are made of; the stem has as many units as block 0.
         bias: whether linear maps have one; it starts at 0.
+        norm_position: of whole layers: before ('pre') the activation, as Ioffe & Szegedy 2015 have it and as is meant
+            by null, or after it ('post').
 
     Raises:
-        ValueError: if there are not `depth` widths, or a skip cannot span a change of width.
+        ValueError: if there are not `depth` widths, or parts do not go together.
     """
-    widths = [width] * depth if isinstance(width, int) else list(width)
-    if len(widths) != depth:
-        raise ValueError(
-            f"width lists {len(widths)} numbers for depth={depth} blocks: give one per block, or one number"
-        )
+    linear = partial(Linear, bias=bias)
+    widths = parts.widths()
 
-    def layer(width_in: int, width_out: int) -> Layer:
-        return Layer(Linear(width_in, width_out, bias=bias), norm(width_out), activation())
+    position: Position = norm_position or "pre"
 
-    stem = nn.Sequential(nn.Flatten(), layer(math.prod(input_shape), widths[0]))
-    sizes = list(zip([widths[0], *widths], widths, strict=False))
-    blocks = [skip(layer(width_in, width_out), width_in, width_out) for width_in, width_out in sizes]
-    return Network(stem, blocks, Linear(widths[-1], outputs, bias=bias))
+    def unit(index: int, width_in: int) -> LayerUnit:
+        return LayerUnit(parts, index, parts.depth, width_in, widths[index], [linear], linear, position=position)
+
+    return assemble(parts, math.prod(input_shape), widths[0], outputs, linear, unit, [nn.Flatten()], [], position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 
@@ -11,7 +12,8 @@ class Network(nn.Module):
     """stem → blocks → head.
 
     Instruments address the blocks by index and name; index 0 is nearest the input.
-    `forward` writes no state but the running statistics inside batch normalisation, and draws no random numbers.
+    `forward` writes no state but running statistics inside normalisations. It draws random numbers, from torch's
+    global generator, only while training and only for dropout, noise, stochastic depth and randomised activations.
 
     Args:
         stem: maps an input of shape [batch, *input_shape] to [batch, width of block 0].
@@ -30,3 +32,14 @@ class Network(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(x)  # type: ignore[no-any-return]
+
+
+class InputNoise(nn.Module):
+    """x + N(0, σ²) while training (Bishop 1995: to first order a penalty on the squared input gradient)."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.std * torch.randn_like(x) if self.training else x

@@ -57,7 +57,7 @@ def to_csv(table: Table) -> str:
     wide = {c for c in table.columns if any(isinstance(line.values[c], Estimate) for line in table.lines)}
     headers: list[str] = list(table.rows)
     for column in table.columns:
-        name = table.metric if column == "metric" else column
+        name = table.metric if column == "metric" else table.points.get(column, column)
         headers += [name, f"{name} low", f"{name} high", f"{name} n"] if column in wide else [name]
     writer.writerow(headers)
     for line in table.lines:
@@ -106,9 +106,9 @@ def to_rich(table: Table) -> RichTable:
         shown.add_column(Text(row), no_wrap=True)
     for column in table.columns:
         words = column in WORDS
-        shown.add_column(
-            Text(table.header(column).replace(" ", "\n")), justify="left" if words else "right", no_wrap=not words
-        )
+        name, at, point = table.header(column).partition(" at ")
+        header = name.replace(" ", "\n") + (f"\nat {point}" if at else "")
+        shown.add_column(Text(header), justify="left" if words else "right", no_wrap=not words)
     first = table.rows[0]
     for line, after in zip(table.lines, [*table.lines[1:], None], strict=True):
         ends = len(table.rows) > 1 and after is not None and after.labels[first] != line.labels[first]

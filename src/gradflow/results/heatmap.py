@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from matplotlib import colormaps, rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -22,7 +24,9 @@ from gradflow.runs.planfile import RECIPE, Collection
 from gradflow.runs.record import DONE, Record
 
 ZERO, BROKEN = "#d9d9d9", "#d62728"  # exactly zero; non-finite
+FINE_TUNING = "#e6007e"  # the line at its start, seen on every colour of the scale and on white
 COLUMNS = 5  # panels side by side
+KEY_HEIGHT = 0.18  # inches for a row of the legend
 PANEL_LETTERS = 26  # that fit above a panel
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WORDS: Any = {"svg.fonttype": "path", "font.size": 8, "axes.titlesize": 8, "svg.hashsalt": "gradflow"}
@@ -32,14 +36,20 @@ WORDS: Any = {"svg.fonttype": "path", "font.size": 8, "axes.titlesize": 8, "svg.
 class Panel:
     """One cell: log10 of the geometric mean over seeds, [blocks, steps]; −inf is an exact zero, NaN non-finite.
 
-    A block is zero at a step where no seed has a positive norm, non-finite where any seed's is. `ended` says why the
-    steps end before another panel's: 'diverged', 'unfinished', or nothing.
+    A block is zero at a step where no seed has a positive norm, non-finite where any seed's is.
+
+    Attributes:
+        trained: [blocks, steps]; where a block has no gradient, as in layer-wise pre-training, it is false.
+        ended: why the steps end before another panel's: 'diverged', 'unfinished', or nothing.
+        fine_tuning: the step at which all blocks were first trained together, after stages of pre-training.
     """
 
     title: str
     steps: np.ndarray
     values: np.ndarray
+    trained: np.ndarray
     ended: str
+    fine_tuning: int | None
 
 
 def panels(collection: Collection) -> tuple[int, list[Panel]]:
@@ -77,8 +87,9 @@ def draw(collection: Collection) -> Figure | None:
     scale = Normalize(np.floor(low), max(np.ceil(high), np.floor(low) + 1))
     colours = colormaps["viridis"]
     longest = max(int(panel.steps.max()) for panel in shown)
+    keys = _keys(shown)
     with rc_context(WORDS):
-        figure, axes, bar_axis = _layout(len(shown), max(len(_wrap(panel.title)) for panel in shown))
+        figure, axes, bar_axis = _layout(len(shown), max(len(_wrap(panel.title)) for panel in shown), len(keys))
         for axis, panel in zip(axes.flat, shown, strict=False):
             _draw_panel(axis, panel, colours, scale, longest)
         for axis in axes.flat[len(shown) :]:
@@ -87,9 +98,10 @@ def draw(collection: Collection) -> Figure | None:
             axis.tick_params(labelbottom=True)  # the lowest of each column
         for axis in axes[:, 0]:
             axis.set_ylabel("block (0 is nearest the input)")
-        figure.supxlabel("training step", fontsize=8, y=0.04 / axes.shape[0])
+        below = KEY_HEIGHT * _key_rows(len(keys), axes.shape[1])
+        figure.supxlabel("training step", fontsize=8, y=(0.06 + below) / figure.get_figheight(), va="bottom")
         figure.suptitle(
-            f"{collection.name}: gradient norm by block and step, depth {depth}",
+            f"{collection.name}:{_break(axes.shape[1])}gradient norm by block and step, depth {depth}",
             fontsize=9,
             y=1 - 0.12 / figure.get_figheight(),
             va="top",
@@ -99,15 +111,18 @@ def draw(collection: Collection) -> Figure | None:
         bar.locator = MaxNLocator(nbins=8, integer=True)
         bar.formatter = FuncFormatter(lambda value, _: "10" + str(int(value)).translate(SUPERSCRIPT))
         bar.update_ticks()
-        _explain(figure, shown)
+        if keys:
+            figure.legend(handles=keys, loc="lower center", fontsize=7, ncols=axes.shape[1] + 1, frameon=False)
     return figure
 
 
-def _layout(count: int, lines: int) -> tuple[Figure, np.ndarray, Axes]:
-    """A figure with room for `count` panels with titles of so many lines, and for the colour bar; sizes in inches."""
+def _layout(count: int, lines: int, keys: int) -> tuple[Figure, np.ndarray, Axes]:
+    """A figure with room for `count` panels with titles of so many lines, for the colour bar and for the keys to what
+    is not on it; sizes in inches."""
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
-    left, right, top, bottom, gap, panel_width, panel_height = 0.55, 0.95, 0.4 + 0.15 * lines, 0.5, 0.12, 1.65, 1.85
+    left, right, gap, panel_width, panel_height = 0.55, 0.95, 0.12, 1.65, 1.85
+    top, bottom = 0.4 + 0.15 * (lines + _break(columns).count("\n")), 0.5 + KEY_HEIGHT * _key_rows(keys, columns)
     between = 0.25 + 0.15 * lines
     width = left + columns * panel_width + (columns - 1) * gap + right
     height = top + rows * panel_height + (rows - 1) * between + bottom
@@ -140,20 +155,21 @@ def save(figure: Figure, stem: Path, mark: str = "") -> list[Path]:
 def _panel(title: str, group: list[Record]) -> Panel:
     """Seeds are averaged in the logarithm at the steps that any of them has."""
     grids = [_grid(run.path) for run in group]
-    steps = np.unique(np.concatenate([steps for steps, _ in grids]))
-    blocks = max(values.shape[0] for _, values in grids)
+    steps = np.unique(np.concatenate([steps for steps, _, _ in grids]))
+    blocks = max(values.shape[0] for _, values, _ in grids)
     stack = np.full((len(grids), blocks, len(steps)), np.nan)
     there = np.zeros(stack.shape, dtype=bool)
-    for i, (own, values) in enumerate(grids):
+    for i, (own, values, has_gradient) in enumerate(grids):
         place = np.searchsorted(steps, own)
         stack[i][: len(values), place] = values
-        there[i][: len(values), place] = True
+        there[i][: len(values), place] = has_gradient
     with np.errstate(divide="ignore", invalid="ignore"):
         usable = there & np.isfinite(stack) & (stack > 0)
         mean = np.where(usable, np.log10(stack), 0.0).sum(0) / usable.sum(0)
     zero = (there & (stack == 0)).any(0) & ~usable.any(0)
     broken = (there & ~np.isfinite(stack)).any(0)
-    return Panel(title, steps, np.where(broken, np.nan, np.where(zero, -np.inf, mean)), _ended(group))
+    values = np.where(broken, np.nan, np.where(zero, -np.inf, mean))
+    return Panel(title, steps, values, np.asarray(there.any(0)), _ended(group), _fine_tuning(group))
 
 
 def _ended(group: list[Record]) -> str:
@@ -162,8 +178,17 @@ def _ended(group: list[Record]) -> str:
     return "" if all(run.state in DONE for run in group) else "unfinished"
 
 
-def _grid(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(steps [S], norms [L, S]) of one run's blocks."""
+def _fine_tuning(group: list[Record]) -> int | None:
+    """Where the last of several stages begins; runs of one cell go through the same."""
+    for run in group:
+        stages = run.result.get("stages", []) if run.result else []
+        if len(stages) > 1:
+            return int(stages[-1]["start"])
+    return None
+
+
+def _grid(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(steps [S], norms [L, S], whether a block has a norm at a step [L, S]) of one run."""
     table = pq.read_table(
         path / "gradflow.parquet", columns=["step", "block", "value"], filters=[("quantity", "=", "grad_norm")]
     )
@@ -172,7 +197,9 @@ def _grid(path: Path) -> tuple[np.ndarray, np.ndarray]:
     steps, place = np.unique(step, return_inverse=True)
     norms = np.full((int(block.max()) + 1 if len(block) else 0, len(steps)), np.nan)
     norms[block.astype(int), place] = value
-    return steps, norms
+    has_norm = np.zeros(norms.shape, dtype=bool)
+    has_norm[block.astype(int), place] = True
+    return steps, norms, has_norm
 
 
 def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, longest: int) -> None:
@@ -183,11 +210,13 @@ def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, l
     rows = np.arange(blocks + 1) - 0.5
     finite = np.where(np.isfinite(panel.values), panel.values, np.nan)
     axis.pcolormesh(edges, rows, np.ma.masked_invalid(finite), cmap=colours, norm=scale, **options)
-    for special, colour in ((np.isneginf(panel.values), ZERO), (np.isnan(panel.values), BROKEN)):
+    for special, colour in ((np.isneginf(panel.values), ZERO), (_broken(panel), BROKEN)):
         if special.any():
             axis.pcolormesh(
                 edges, rows, np.ma.masked_where(~special, special), cmap=ListedColormap([colour]), **options
             )
+    if panel.fine_tuning is not None:
+        axis.axvline(panel.fine_tuning, color=FINE_TUNING, linewidth=0.9)
     axis.set_ylim(blocks - 0.5, -0.5)
     axis.set_title("\n".join(_wrap(panel.title)))
     axis.set_xlim(0, max(longest, edges[-1]))
@@ -197,15 +226,34 @@ def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, l
         axis.text(edges[-1] + 0.02 * longest, blocks / 2, panel.ended, rotation=90, va="center", fontsize=7)
 
 
-def _explain(figure: Figure, shown: list[Panel]) -> None:
-    """Name the colours that are not on the scale, where they occur."""
-    keys = []
+def _break(columns: int) -> str:
+    """Between the two halves of the picture's title: one panel is too narrow for both."""
+    return "\n" if columns == 1 else " "
+
+
+def _key_rows(keys: int, columns: int) -> int:
+    """Rows of the legend: one more key fits into each than there are panels side by side."""
+    return -(-keys // (columns + 1))
+
+
+def _keys(shown: list[Panel]) -> list[Artist]:
+    """Names for what is not on the scale of colours, where it occurs."""
+    keys: list[Artist] = []
     if any(np.isneginf(panel.values).any() for panel in shown):
         keys.append(Patch(color=ZERO, label="exactly zero"))
-    if any(np.isnan(panel.values).any() for panel in shown):
+    if any(_broken(panel).any() for panel in shown):
         keys.append(Patch(color=BROKEN, label="not finite"))
-    if keys:
-        figure.legend(handles=keys, loc="lower right", fontsize=7, ncols=2, frameon=False)
+    if not all(panel.trained.all() for panel in shown):
+        keys.append(Patch(facecolor="white", edgecolor="#7f7f7f", linewidth=0.5, label="not trained"))
+    if any(panel.fine_tuning is not None for panel in shown):
+        keys.append(Line2D([], [], color=FINE_TUNING, linewidth=0.9, label="fine-tuning starts"))
+    return keys
+
+
+def _broken(panel: Panel) -> np.ndarray:
+    """Where a norm is there and not finite."""
+    broken: np.ndarray = np.isnan(panel.values) & panel.trained
+    return broken
 
 
 def _wrap(title: str) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection as Collected
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from gradflow.errors import ConfigError, choose_from
 from gradflow.results.estimate import Estimate, geometric_mean, mean_interval
@@ -15,7 +15,12 @@ from gradflow.runs.diagnosis import VERDICTS
 from gradflow.runs.planfile import RECIPE, Collection
 from gradflow.runs.record import DONE, Record
 
+if TYPE_CHECKING:
+    from gradflow.results.equal import Equal
+
 DEFAULT_COLUMNS = ("metric", "gradient_ratio", "verdict", "runs")
+EQUAL = ("metric@steps", "metric@time")  # at an equal number of steps, and at an equal time
+BUDGET_COLUMNS = ("metric", *EQUAL, "steps", "cost/train_seconds", *DEFAULT_COLUMNS[1:])
 
 Value = Estimate | float | str | None
 
@@ -39,6 +44,7 @@ class Table:
         metric: what 'metric' stands for, e.g. 'test/accuracy'.
         lines: in the order of the plan, numbers ascending.
         notes: what a reader must know of the figures.
+        points: headers of the columns of `EQUAL`, which name the step or the seconds.
     """
 
     title: str
@@ -47,9 +53,10 @@ class Table:
     metric: str
     lines: list[Line]
     notes: list[str]
+    points: dict[str, str] = field(default_factory=dict)
 
     def header(self, column: str) -> str:
-        words = {"metric": self.metric.replace("/", " "), "gradient_ratio": "gradient ratio"}
+        words = {"metric": self.metric.replace("/", " "), "gradient_ratio": "gradient ratio", **self.points}
         return words.get(column, column)
 
 
@@ -62,40 +69,53 @@ def make_table(
         collection: from `collect`.
         rows: choices that tell lines apart; those that vary, other than the seed, unless given. Where several of
             activation, init, norm and skip vary they appear together as 'recipe'.
-        columns: 'metric' (the task's headline figure), 'gradient_ratio' (first block ÷ last block, geometric mean over
-            training and seeds), 'verdict', 'runs' (done of planned), 'steps', or any figure of a result, such as
-            'val/loss' or 'cost/train_seconds'.
+        columns: 'metric' (the task's headline figure), 'metric@steps' and 'metric@time' (the same on the validation
+            split, where all runs have made equally many steps, or had equally many seconds), 'gradient_ratio' (first
+            block ÷ last block, geometric mean over training and seeds), 'verdict', 'runs' (done of planned), 'steps',
+            or any figure of a result, such as 'val/loss' or 'cost/train_seconds'. Unless given, `DEFAULT_COLUMNS`;
+            where runs differ in hardware or have a budget in seconds, `BUDGET_COLUMNS`.
 
     Raises:
         ConfigError: for a row or column that no run has.
     """
     known = sorted({key for labels in collection.planned.values() for key in labels})
     chosen_rows = list(rows) if rows else varying(collection.planned.values())
-    chosen_columns = list(columns) if columns else list(DEFAULT_COLUMNS)
+    chosen_columns = list(columns) if columns else default_columns(collection.planned.values())
     records = collection.found.records
     figures = sorted({name for record in records.values() for name in _figures(record)})
     faults = [f"--rows {row}: unknown; {choose_from(row, known)}" for row in chosen_rows if row not in known]
-    allowed = [*DEFAULT_COLUMNS, *figures]
+    allowed = sorted({*BUDGET_COLUMNS, *figures})
     faults += [f"--cols {c}: unknown; {choose_from(c, allowed)}" for c in chosen_columns if c not in allowed]
     if faults:
         raise ConfigError(*faults)
     groups: dict[tuple[Any, ...], list[str]] = {}
     for run_id, labels in collection.planned.items():
         groups.setdefault(tuple(labels.get(row) for row in chosen_rows), []).append(run_id)
+    equal = _equal(collection, groups.values()) if set(EQUAL) & set(chosen_columns) else None
     lines = [
         Line(
             dict(zip(chosen_rows, key, strict=True)),
-            {column: _value(column, [records.get(run_id) for run_id in run_ids]) for column in chosen_columns},
+            {column: _value(column, [records.get(run_id) for run_id in run_ids], equal) for column in chosen_columns},
         )
         for key, run_ids in _ordered(groups)
     ]
     metrics = sorted({record.result["metric"] for record in records.values() if record.result})
     metric = metrics[0] if len(metrics) == 1 else "metric"
     notes = _notes(collection, chosen_columns)
+    if equal is not None:
+        notes += [note for column, note in equal.notes().items() if column in chosen_columns]
     pooled = _pooled(collection, groups)
     if pooled:
         notes.append(f"a row pools runs that differ in {', '.join(pooled)}: its interval is not over seeds alone")
-    return Table(collection.name, chosen_rows, chosen_columns, metric, lines, notes)
+    points = {} if equal is None else equal.headers(metric)
+    return Table(collection.name, chosen_rows, chosen_columns, metric, lines, notes, points)
+
+
+def default_columns(runs: Collected[dict[str, Any]]) -> list[str]:
+    """`BUDGET_COLUMNS` where runs can end after different numbers of steps for want of time, else `DEFAULT_COLUMNS`."""
+    hardware = {tuple(v for k, v in sorted(labels.items()) if k.partition(".")[0] == "hardware") for labels in runs}
+    timed = any(labels.get("trainer.max_time") is not None for labels in runs)
+    return list(BUDGET_COLUMNS if timed or len(hardware) > 1 else DEFAULT_COLUMNS)
 
 
 def varying(runs: Collected[dict[str, Any]]) -> list[str]:
@@ -122,11 +142,11 @@ def _pooled(collection: Collection, groups: dict[tuple[Any, ...], list[str]]) ->
         for key in {key for each in labels for key in each} - {"seed", "recipe"}:
             if not key.endswith("split_seed") and len({each.get(key) for each in labels}) > 1:
                 differing.add(key)
-    return sorted(differing)
+    return sorted(key for key in differing if not _implied(key, collection.planned.values()))
 
 
 def _implied(key: str, runs: Collected[dict[str, Any]]) -> bool:
-    """Whether a number such as 'norm.eps' follows from the word before its dot."""
+    """Whether a value such as 'norm.eps' or 'hardware.precision' follows from the word before its first dot."""
     factor, dot, _ = key.partition(".")
     pairs = {(labels.get(factor), labels.get(key)) for labels in runs}
     return bool(dot) and len({word for word, _ in pairs}) == len(pairs)
@@ -143,7 +163,7 @@ def _ordered(groups: dict[tuple[Any, ...], list[str]]) -> list[tuple[tuple[Any, 
     return sorted(groups.items(), key=lambda item: [order[v] for order, v in zip(place, item[0], strict=True)])
 
 
-def _value(column: str, records: list[Record | None]) -> Value:
+def _value(column: str, records: list[Record | None], equal: Equal | None) -> Value:
     results = [record.result for record in records if record is not None and record.result]
     if column == "verdict":
         return _verdicts(records)
@@ -153,10 +173,20 @@ def _value(column: str, records: list[Record | None]) -> Value:
     if column == "gradient_ratio":
         ratios = [result["gradient"]["ratio"] for result in results if result.get("gradient")]
         return geometric_mean([ratio for ratio in ratios if ratio is not None])
+    if equal is not None and column in EQUAL:
+        at = equal.at_step if column == "metric@steps" else equal.at_time
+        return mean_interval([value for r in records if r is not None and (value := at(r.run_id)) is not None])
     if column != "steps" and not column.startswith("cost/"):  # those of a diverged run are from before it diverged
         results = [result for result in results if result["state"] == "completed"]
     values = [_figures_of(result).get(result["metric"] if column == "metric" else column) for result in results]
     return mean_interval([value for value in values if value is not None])
+
+
+def _equal(collection: Collection, groups: Iterable[list[str]]) -> Equal:
+    from gradflow.results.equal import compare  # pyarrow takes a while to import, and the series to read
+
+    records = collection.found.records
+    return compare([records[run_id] for run_id in group if run_id in records] for group in groups)
 
 
 def _verdicts(records: list[Record | None]) -> str:
@@ -199,6 +229,15 @@ def _notes(collection: Collection, columns: list[str]) -> list[str]:
             "gradient ratio: norm of the first block's gradient ÷ the last block's, "
             "geometric mean over training and seeds"
         )
+    smaller = sorted(
+        {
+            record.result["metric"].replace("/", " ")
+            for record in collection.found.records.values()
+            if record.result and not record.result.get("larger_is_better", True)
+        }
+    )
+    if smaller:
+        notes.append(f"{', '.join(smaller)}: smaller is better")
     if states["diverged"]:
         notes.append(f"{states['diverged']} diverged (non-finite loss): no metric of theirs enters a mean")
     lacking = len(collection.planned) - sum(states[state] for state in DONE)

@@ -14,27 +14,33 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import ConfigDict, ValidationError, create_model
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 
 from gradflow.errors import ConfigError, choose_from
-from gradflow.models.initializers import initialize
-from gradflow.models.network import Network
+from gradflow.models.initialize import initialize
+from gradflow.models.network import InputNoise, Network
+from gradflow.models.parts import Parts
+from gradflow.models.weights import Weight
 from gradflow.rng import stream
+from gradflow.runs import pairs
 from gradflow.runs.config import FACTORS, Config, explain
-from gradflow.tasks.classification import Classification
+from gradflow.runs.hardware import missing_hardware
+from gradflow.tasks.task import Task
 from gradflow.training.budget import Budget
 from gradflow.training.optimizers import parameter_groups
+from gradflow.training.remedy import Remedy
 
 
 @dataclass(frozen=True)
 class Pieces:
     """What one run is made of."""
 
-    task: Classification
+    task: Task
     network: Network
     make_optimizer: Callable[..., Any]
     schedule: Callable[[int, int], float]
     budget: Budget
+    remedies: list[Remedy]
 
 
 def build(config: Config) -> Pieces:
@@ -44,7 +50,13 @@ def build(config: Config) -> Pieces:
         ConfigError: for what `check_keys` refuses, and for parts that do not go together.
     """
     pieces = _assemble(config)
-    initialize(pieces.network, _factory("init", config.init), stream(config.seed, "init"))
+
+    def sample() -> Tensor:
+        data = pieces.task.load(Path(config.paths.data), config.seed, torch.device("cpu"))
+        return data.train(0)[0]
+
+    init, activation = _factory("init", config.init), _factory("activation", config.activation)
+    initialize(pieces.network, init, stream(config.seed, "init"), activation, sample)
     return pieces
 
 
@@ -54,32 +66,46 @@ def preflight(config: Config) -> list[str]:
     Returns:
         What is wrong, one line each; empty if the run can start.
     """
-    faults = check_keys(config)
+    faults = check_keys(config) or pairs.refused(config)
     if faults:
         return faults
     try:
-        with torch.device("meta"):
-            pieces = _assemble(config)
-            if pieces.task.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in pieces.network.modules()):
-                return ["norm=batch needs task.batch_size of at least 2, but it is 1: one example has no variance"]
-            batch = torch.empty(min(2, pieces.task.batch_size), *pieces.task.input_shape)
-            out = pieces.network(batch)
-        pieces.make_optimizer(parameter_groups(pieces.network))
-        pieces.schedule(0, pieces.budget.total)
-        weight = next(p for p in pieces.network.parameters() if p.ndim >= 2)
-        _make("init", config.init, torch.empty(weight.shape[0], 1), torch.Generator())
+        rehearse(config)
     except ConfigError as error:
         return list(error.lines)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         # what torch or a definition from elsewhere says of parts that do not fit: the person's to mend, not a crash
         return [_first_line(error)]
+    if config.hardware.precision == "16-mixed" and config.instruments.loss_scale is not None:
+        return ["instruments.loss_scale does not go with hardware.precision=16-mixed: float16 would overflow"]
+    missing = missing_hardware(config)
+    return [missing] if missing else []
+
+
+def rehearse(config: Config) -> tuple[Pieces, Tensor]:
+    """Put a run together on the meta device and pass one batch through it.
+
+    Returns:
+        Its pieces, uninitialised, and the network's output for a batch of two examples.
+
+    Raises:
+        ConfigError, ValueError, TypeError, RuntimeError: for parts that do not go together.
+    """
+    with torch.device("meta"):
+        pieces = _assemble(config)
+        batch = torch.empty(min(2, pieces.task.batch_size), *pieces.task.input_shape)
+        out: Tensor = pieces.network(batch)
+        for remedy in pieces.remedies:
+            remedy.prepare(pieces.network, pieces.task, pieces.budget.total)
     if out.shape != (len(batch), pieces.task.outputs):
-        return [f"the network's output has shape {tuple(out.shape)}, but the task needs {pieces.task.outputs} outputs"]
-    if config.trainer.precision == "16-mixed" and config.trainer.accelerator == "cpu":
-        return ["trainer.precision=16-mixed needs a GPU, but trainer.accelerator=cpu: use bf16-mixed"]
-    if config.trainer.precision == "16-mixed" and config.instruments.loss_scale is not None:
-        return ["instruments.loss_scale does not go with trainer.precision=16-mixed: float16 would overflow"]
-    return []
+        raise ConfigError(
+            f"the network's output has shape {tuple(out.shape)}, but the task needs {pieces.task.outputs} outputs"
+        )
+    pieces.make_optimizer(parameter_groups(pieces.network))
+    pieces.schedule(0, pieces.budget.total)
+    activation = _factory("activation", config.activation)
+    _make("init", config.init, Weight(torch.empty(3, 3), role="head", activation=activation), torch.Generator())
+    return pieces, out
 
 
 def prepare_data(configs: Iterable[Config]) -> list[str]:
@@ -96,8 +122,9 @@ def prepare_data(configs: Iterable[Config]) -> list[str]:
 def check_keys(config: Config) -> list[str]:
     """Compare each factor's keys and values with the parameters of the Python definition it names."""
     faults: list[str] = []
-    for name in FACTORS:
-        node = getattr(config, name)
+    nodes = {name: getattr(config, name) for name in FACTORS}
+    nodes |= {f"remedy.{name}": node for name, node in config.remedy.items()}
+    for name, node in nodes.items():
         try:
             keys, model = _signature(node["_target_"])
         except LookupError as error:
@@ -169,9 +196,15 @@ def _make(name: str, node: dict[str, Any], *given: Any) -> Any:
 
 
 def _assemble(config: Config) -> Pieces:
-    task = _make("task", config.task)
-    parts = [_factory(name, getattr(config, name)) for name in ("activation", "norm", "skip")]
-    network = _make("model", config.model, task.input_shape, task.outputs, config.depth, config.width, *parts)
+    task: Task = _make("task", config.task)
+    if config.label_smoothing:
+        task = task.with_label_smoothing(config.label_smoothing)
+    activation, norm, skip = (_factory(name, getattr(config, name)) for name in ("activation", "norm", "skip"))
+    width = config.width if isinstance(config.width, int) else tuple(config.width)
+    parts = Parts(config.depth, width, activation, norm, skip, config.dropout, config.alpha_dropout)
+    network: Network = _make("model", config.model, task.input_shape, task.outputs, parts)
+    if config.input_noise:
+        network.stem = nn.Sequential(InputNoise(config.input_noise), network.stem)
     trainer = config.trainer
     total = trainer.max_steps if trainer.max_epochs is None else trainer.max_epochs * task.steps_per_epoch
     return Pieces(
@@ -180,6 +213,7 @@ def _assemble(config: Config) -> Pieces:
         partial(_make, "optimizer", config.optimizer),
         _factory("scheduler", config.scheduler),
         Budget(total, trainer.log_every_n_steps, trainer.val_every_n_steps, trainer.checkpoint_every_n_steps),
+        [_make(f"remedy.{name}", node, config.seed) for name, node in config.remedy.items()],
     )
 
 

@@ -31,6 +31,8 @@ from gradflow.resources import conf_dir
 from gradflow.runs.config import Config, validate
 
 HIDDEN_GROUPS = ("sweep", "hydra")  # a sweep is not part of a run's config
+LIST_GROUPS = ("remedy",)  # of which a run can have several values, in an order
+NONE = "none"  # the value of such a group that stands for the empty list
 
 
 class Composer:
@@ -107,19 +109,20 @@ class Composer:
             elif name.split(".")[0] == "hydra" or name.split("/")[0] in HIDDEN_GROUPS:
                 faults.append(f"{override.input_line}: unknown key for one run; {choose_from(name, self._top())}")
             elif self._is_group(override):
-                value = override.value()
-                if name == "experiment" and value is None:
+                if name == "experiment" and override.value() is None:
                     continue  # the default: no experiment
-                if value not in self.values(name):
-                    faults.append(f"{override.input_line}: unknown value; {choose_from(value, self.values(name))}")
-                groups.append(str(override.input_line))
+                fault = self._group_fault(override)
+                if fault:
+                    faults.append(f"{override.input_line}: {fault}")
+                # Hydra drops a group whose list is empty, and the key with it
+                groups.append(str(override.input_line) if override.value() != [] else f"{name}={NONE}")
             else:
                 values.append(override)
         if faults:
             raise ConfigError(*faults)
         config = self._base(tuple(groups)).copy()
         for override in values:
-            fault = _set(config, override)
+            fault = self._not_chosen(config, override) or _set(config, override)
             if fault:
                 faults.append(fault)
         if faults:
@@ -144,8 +147,35 @@ class Composer:
         return {str(key): value for key, value in content.items()}
 
     def _is_group(self, override: Override) -> bool:
-        known = self.loader.repository.group_exists(override.key_or_group)  # type: ignore[attr-defined]
-        return bool(known) and not isinstance(override.value(), dict | list)
+        name, value = override.key_or_group, override.value()
+        known = self.loader.repository.group_exists(name)  # type: ignore[attr-defined]
+        return bool(known) and not isinstance(value, dict if name in LIST_GROUPS else dict | list)
+
+    def _group_fault(self, override: Override) -> str | None:
+        """What is wrong with the value, or the list of values, of a config group."""
+        name, value = override.key_or_group, override.value()
+        known = self.values(name)
+        chosen = value if isinstance(value, list) else [value]
+        for each in chosen:
+            if each not in known:
+                which = f" '{each}'" if isinstance(value, list) else ""
+                return f"unknown value{which}; {choose_from(each, known)}"
+            if chosen.count(each) > 1:
+                return f"'{each}' stands there twice; name each {name} once"
+        if NONE in chosen and len(chosen) > 1:
+            rest = ",".join(str(each) for each in chosen if each != NONE)
+            return f"'{NONE}' stands alone; write {name}={NONE} or {name}=[{rest}]"
+        return None
+
+    def _not_chosen(self, config: DictConfig, override: Override) -> str | None:
+        """The line for a key of a value that exists, but is not among those chosen."""
+        group, _, key = override.key_or_group.partition(".")
+        name = key.partition(".")[0]
+        if group not in LIST_GROUPS or name not in self.values(group) or name in config[group]:
+            return None
+        others = [str(each) for each in config[group]]
+        chosen = f"[{','.join([*others, name])}]" if others else name
+        return f"{override.input_line}: {group} '{name}' is not chosen; choose it with {group}={chosen}"
 
     def _allowed(self, override: Override) -> str:
         return choose_from("", self.values(override.key_or_group))

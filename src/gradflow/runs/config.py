@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gradflow.checked import Positive, Seed, Several
+from gradflow.checked import BelowOne, NonNegative, Seed, Several
 from gradflow.errors import ConfigError, choose_from
 
 
@@ -29,6 +29,11 @@ def _is_duration(text: object) -> object:
     return text
 
 
+def _is_word(value: object) -> object:
+    """`precision=32` reads as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _is_power_of_two(value: float) -> float:
     if value <= 0 or float(value).hex().rpartition("p")[0] not in ("0x1.0000000000000", "0x1.0"):
         raise ValueError("must be a power of two, so that dividing it out is exact")
@@ -37,20 +42,27 @@ def _is_power_of_two(value: float) -> float:
 
 Node = Annotated[dict[str, Any], AfterValidator(_is_target)]
 
+# Choices of one value each; 'remedy' is a list of them.
 FACTORS = ("task", "model", "activation", "init", "norm", "skip", "optimizer", "scheduler")
+NUMBERS = ("depth", "width", "dropout", "alpha_dropout", "input_noise", "label_smoothing", "seed")
 
 
 class Trainer(_Part):
     max_steps: Several
     max_epochs: Several | None
     max_time: Annotated[str, BeforeValidator(_is_duration)] | None
-    precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true"]
-    gradient_clip_val: Positive | None
-    gradient_clip_algorithm: Literal["norm", "value"]
     val_every_n_steps: Several
     log_every_n_steps: Several
     checkpoint_every_n_steps: Several
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+
+
+class Hardware(_Part):
+    """What a run is computed on, and in which numbers: 'faster hardware' is one of the cures."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    devices: Several
+    precision: Annotated[Literal["32", "tf32", "bf16-mixed", "16-mixed", "64"], BeforeValidator(_is_word)]
+    compile: bool
     threads: Several
 
 
@@ -84,11 +96,17 @@ class Config(_Part):
     skip: Node
     optimizer: Node
     scheduler: Node
+    remedy: dict[str, Node]
     trainer: Trainer
+    hardware: Hardware
     logger: Logger
     instruments: Instruments
     depth: Several
     width: Several | Annotated[list[Several], Field(min_length=1)]
+    dropout: BelowOne
+    alpha_dropout: BelowOne
+    input_noise: NonNegative
+    label_smoothing: BelowOne
     seed: Seed
     paths: Paths
 
@@ -140,14 +158,15 @@ def explain(
             )
         elif finding["type"] == "literal_error":
             words = [word.strip().strip("'") for word in _words(finding["ctx"]["expected"])]
-            lines[key] = f"{key}={_shown(finding['input'])}: unknown value; {choose_from(finding['input'], words)}"
+            said = lines.get(key, f"{key}={_shown(finding['input'])}: unknown value")
+            lines[key] = f"{said}; {choose_from(finding['input'], words)}"
         else:
             message = finding["msg"].removeprefix("Value error, ").replace("Input should", "should")
-            said = lines.get(key)
-            if said is None:
+            before = lines.get(key)
+            if before is None:
                 lines[key] = f"{key}={_shown(finding['input'])}: {message}"
-            elif message not in said:
-                lines[key] = f"{said}, or {message}"
+            elif message not in before:
+                lines[key] = f"{before}, or {message}"
     return list(lines.values())
 
 

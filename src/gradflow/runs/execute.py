@@ -27,12 +27,13 @@ from gradflow.runs.build import Pieces, build
 from gradflow.runs.config import Config
 from gradflow.runs.diagnosis import diagnose
 from gradflow.runs.environment import environment, switches
+from gradflow.runs.hardware import PRECISIONS, compiled, device_of, missing_hardware, set_switches
 from gradflow.runs.identity import labels, run_id, title
 from gradflow.runs.record import Unreadable, is_done, locked, read, write_bytes, write_json
 from gradflow.runs.recorder import Recorder, newest_checkpoint
 from gradflow.runs.stop import InterruptedRun, Stop
 from gradflow.runs.wandb_logger import finish, make_logger
-from gradflow.training.learner import Learner, clipper
+from gradflow.training.learner import Learner
 
 OnProgress = Callable[[int, int, float], None]
 
@@ -111,7 +112,10 @@ def _open_record(path: Path, config: Config, overrides: list[str]) -> dict[str, 
 
 def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_progress: OnProgress | None) -> str:
     quiet()
-    torch.set_num_threads(config.trainer.threads)
+    fault = missing_hardware(config)  # the plan may have been checked on another machine
+    if fault:
+        raise ValueError(fault)
+    set_switches(config.hardware)
     torch.manual_seed(stream(config.seed, "global").initial_seed())  # for modules from elsewhere that draw from it
     pieces = build(config)
     learner = _learner(pieces, config)
@@ -121,17 +125,15 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
     flow = (
         None
         if watched is None
-        else GradientFlow(
-            watched, loss_scale=config.instruments.loss_scale, clipped=config.trainer.gradient_clip_val is not None
-        )
+        else GradientFlow(watched, loss_scale=config.instruments.loss_scale, clipped=bool(config.remedy))
     )
     write_json(path / "environment.json", {**environment(), **switches()})
     recorder = Recorder(path, status, first_step, flow, stop, on_progress)
     logger = make_logger(config, path)
     trainer = Trainer(
-        accelerator=config.trainer.accelerator,
+        accelerator=device_of(config.hardware),
         devices=1,
-        precision=config.trainer.precision,
+        precision=PRECISIONS[config.hardware.precision],
         max_epochs=-1,
         max_time=config.trainer.max_time,
         callbacks=[flow, recorder] if flow is not None else [recorder],
@@ -143,9 +145,7 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    if config.trainer.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
-        raise ValueError("trainer.precision=16-mixed needs a GPU, and there is none: use bf16-mixed")
-    if config.trainer.precision == "64-true":
+    if config.hardware.precision == "64":
         learner.double()  # before a checkpoint is loaded, not after as Lightning does
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -163,7 +163,7 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
 
 
 def _learner(pieces: Pieces, config: Config) -> Learner:
-    folder, clip = Path(config.paths.data), config.trainer.gradient_clip_val
+    folder = Path(config.paths.data)
     return Learner(
         pieces.network,
         pieces.task,
@@ -171,7 +171,8 @@ def _learner(pieces: Pieces, config: Config) -> Learner:
         pieces.make_optimizer,
         pieces.schedule,
         pieces.budget,
-        clipper(clip, config.trainer.gradient_clip_algorithm) if clip is not None else None,
+        pieces.remedies,
+        compiled(pieces.network) if config.hardware.compile else None,
     )
 
 
@@ -187,7 +188,10 @@ def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder
         "labels": labels(config),
         "steps": learner.steps_done,
         "diverged_at": learner.diverged_at,
+        "stages": learner.stages,
         "metric": f"test/{pieces.task.metric}",
+        "larger_is_better": pieces.task.larger_is_better,
+        "outputs": pieces.task.outputs,
         "chance": pieces.task.chance,
         "test_size": len(learner.data.splits["test"]),
         "metrics": {name: value for name, value in sorted(recorder.final.items()) if math.isfinite(value)},
@@ -204,14 +208,18 @@ def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder
             "attempts": recorder.status["attempt"],
             "train_seconds": recorder.train_seconds,
             "steps_per_second": learner.steps_done / recorder.train_seconds if recorder.train_seconds else None,
-            "parameters": sum(p.numel() for p in pieces.network.parameters()),
+            "clock": recorder.clock,
+            "parameters": sum(p.numel() for p in pieces.network.parameters() if p.requires_grad),
             "peak_memory_bytes": _peak_memory(device),
         },
     }
 
 
 def _ratio(recorder: Recorder) -> GradientRatio | None:
-    """First block ÷ last block, from the record's own rows, so that it holds across restarts."""
+    """First block ÷ last block, from the record's own rows, so that it holds across restarts.
+
+    Steps at which either has no gradient, as in layer-wise pre-training, say nothing about it.
+    """
     table = recorder.gradflow.table().to_pydict()
     norms: dict[tuple[int, int], float] = {
         (step, block): value
@@ -225,7 +233,7 @@ def _ratio(recorder: Recorder) -> GradientRatio | None:
     last = max(block for _, block in norms)
     if last == 0:  # one block: there is nothing to compare it with
         return GradientRatio(None, len(norms), sum(value == 0 for value in norms.values()), 0)
-    steps = sorted({step for step, block in norms if block == 0})
+    steps = sorted(step for step, block in norms if block == 0 and (step, last) in norms)
     return gradient_ratio([norms[step, 0] for step in steps], [norms[step, last] for step in steps])
 
 
@@ -233,7 +241,7 @@ def _summarize(logger: Logger, result: dict[str, Any]) -> None:
     flat = {key: result[key] for key in ("state", "verdict", "steps", "diverged_at")}
     flat |= {f"final/{name}": value for name, value in result["metrics"].items()}
     flat |= {f"gradient/{name}": value for name, value in (result["gradient"] or {}).items()}
-    flat |= {f"cost/{name}": value for name, value in result["cost"].items()}
+    flat |= {f"cost/{name}": value for name, value in result["cost"].items() if name != "clock"}
     logger.experiment.summary.update(flat)  # type: ignore[attr-defined]
 
 
@@ -259,8 +267,10 @@ def _yaml(values: Any) -> bytes:
 
 
 def quiet() -> None:
-    """Lightning's advice is for its own users; a run's record says what there is to say."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+    """Lightning's and torch's advice is for their own users; a run's record says what there is to say."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "torch.utils.cpp_extension"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", message=r".*(dataloader|num_workers|LeafSpec|_register_pytree).*")
+    # TF32 is chosen by hardware.precision, either way; see `gradflow.runs.hardware.set_switches`
+    warnings.filterwarnings("ignore", message=r".*(TensorFloat32 tensor cores|control TF32 behavior).*")

@@ -6,26 +6,27 @@ import hashlib
 import json
 from typing import Any
 
-from gradflow.runs.config import FACTORS, Config
+from gradflow.runs.config import FACTORS, NUMBERS, Config
 from gradflow.runs.planfile import RECIPE
 
-BUDGET = ("max_steps", "max_epochs", "max_time", "precision", "gradient_clip_val", "gradient_clip_algorithm")
+BUDGET = ("max_steps", "max_epochs", "max_time")
 Label = str | int | float | bool | None
 
 
 def science(config: Config) -> dict[str, Any]:
-    """The part of a config that changes the numbers: task, model, factors, optimiser, budget, seed, precision.
+    """The part of a config that changes the numbers: task, model, factors, remedies, optimiser, budget, hardware, seed.
 
-    Left out are where files lie, what is logged and watched, and what it runs on.
+    Left out are where files lie and what is logged and watched. Hardware is in: it is a factor to compare, and under
+    a wall-clock budget it decides how far a run gets. Remedies are a list: they act in the order in which they stand.
     """
     values = config.model_dump()
     if values["trainer"]["max_epochs"] is not None:
         values["trainer"]["max_steps"] = None  # what has no effect must not tell equal runs apart
-    if values["trainer"]["gradient_clip_val"] is None:
-        values["trainer"]["gradient_clip_algorithm"] = None
     return {
-        **{name: values[name] for name in (*FACTORS, "depth", "width", "seed")},
+        **{name: values[name] for name in (*FACTORS, *NUMBERS)},
+        "remedy": [{"name": name, **node} for name, node in values["remedy"].items()],
         "trainer": {name: values["trainer"][name] for name in BUDGET},
+        "hardware": values["hardware"],
     }
 
 
@@ -46,7 +47,13 @@ def labels(config: Config) -> dict[str, Label]:
     """
     flat: dict[str, Label] = {}
     for name, value in science(config).items():
-        _flatten(name, value, flat)
+        if name != "remedy":
+            _flatten(name, value, flat)
+    for name, node in config.remedy.items():
+        _flatten(f"remedy.{name}", node, flat)
+    flat["remedy"] = " + ".join(str(flat.pop(f"remedy.{name}")) for name in config.remedy) or "none"
+    hardware = config.hardware
+    flat["hardware"] = f"{hardware.device} {hardware.precision}" + (" compiled" if hardware.compile else "")
     flat["recipe"] = " · ".join(str(flat[name]) for name in RECIPE if flat[name] != "none")
     return flat
 

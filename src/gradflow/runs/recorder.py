@@ -38,6 +38,11 @@ class Recorder(Callback):
         flow: the instrument, or None.
         stop: the wish to stop.
         on_progress: told (step, total steps, latest training loss) about four times a second.
+
+    Attributes:
+        train_seconds: of all attempts together, from the first step to the last, validation and compiling included.
+        clock: [step, seconds of training by then] of each validation: when it began, which is when the network that it
+            judges was there.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Recorder(Callback):
         self.gradflow = Series(path / "gradflow.parquet", GRADFLOW, before=first_step)
         self.final = {f"{row['split']}/{row['name']}": row["value"] for row in self.metrics.table().to_pylist()}
         self.train_seconds = 0.0
+        self.clock: list[list[float]] = []
         self._seen = 0
         self._loss = math.nan
         self._beat = self._told = 0.0
@@ -87,6 +93,11 @@ class Recorder(Callback):
             self._beat = now
             self.write_status(step=learner.steps_done)
 
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        step = _learner(pl_module).steps_done
+        if not self.clock or self.clock[-1][0] != step:  # the first batch; by now the device has caught up
+            self.clock.append([step, self._seconds()])
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.collect(trainer, _learner(pl_module))
 
@@ -94,16 +105,16 @@ class Recorder(Callback):
         self.collect(trainer, _learner(pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.train_seconds += time.monotonic() - self._began
+        self.train_seconds = self._seconds()
         self.status["step"] = _learner(pl_module).steps_done
         self.collect(trainer, _learner(pl_module))
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         """Kept in the checkpoint: the time of earlier attempts counts."""
-        return {"train_seconds": self.train_seconds + time.monotonic() - self._began}
+        return {"train_seconds": self._seconds(), "clock": self.clock}
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self.train_seconds = state_dict["train_seconds"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.train_seconds, self.clock = state_dict["train_seconds"], state_dict["clock"]
 
     def write_status(self, **more: Any) -> None:
         self.status.update(heartbeat=time.time(), **more)
@@ -122,7 +133,7 @@ class Recorder(Callback):
                 self.metrics.add(step=figure.step, epoch=epoch, split=figure.split, name=name, value=value)
             named = {f"{figure.split}/{name}": value for name, value in figure.values.items()}
             self.final.update(named)
-            self._loss = named.get("train/loss", self._loss)
+            self._loss = named.get("train/loss", named.get("pretrain/loss", self._loss))
             for logger in trainer.loggers:
                 logger.log_metrics(named, step=figure.step)
         learner.figures.clear()
@@ -131,6 +142,9 @@ class Recorder(Callback):
                 for row in flat_rows(measurement):
                     self.gradflow.add(**row)
             self._seen = len(self.flow.flow.measurements)
+
+    def _seconds(self) -> float:
+        return self.train_seconds + time.monotonic() - self._began
 
     def _save(self, trainer: Trainer, step: int) -> None:
         """Series first: they may reach further than the checkpoint, and are cut back to it, but never less far."""

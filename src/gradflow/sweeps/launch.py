@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from gradflow.errors import ConfigError
 from gradflow.runs.compose import Composer
-from gradflow.runs.config import Config
 from gradflow.runs.credentials import check_logger
+from gradflow.runs.pairs import questioned
 from gradflow.runs.planfile import Plan, PlannedRun, read_plan, write_plan
 from gradflow.runs.record import Unreadable, is_done
 from gradflow.runs.stop import Stop
@@ -31,6 +31,7 @@ class Prepared:
         missing: the runs that have no result yet.
         replaced: how many runs the folder's earlier plan had, if it was another.
         threads: CPU threads of each run.
+        notes: pairs of choices that run, but seldom mean what a person wants, a line each.
     """
 
     plan: Plan
@@ -39,6 +40,7 @@ class Prepared:
     missing: list[PlannedRun]
     replaced: int | None
     threads: int
+    notes: list[str]
 
 
 def prepare(composer: Composer, typed: Sequence[str], command: str) -> Prepared:
@@ -65,7 +67,10 @@ def prepare(composer: Composer, typed: Sequence[str], command: str) -> Prepared:
     replaced = _earlier(folder, plan)
     write_plan(folder, plan)
     plan.runs_dir.mkdir(parents=True, exist_ok=True)
-    return Prepared(plan, folder, cells, missing, replaced, max(_threads(config) for config in configs.values()))
+    threads = max(config.hardware.threads for config in configs.values())
+    doubts = check(((_cell(run), configs[run.run_id]) for run in missing), questioned)
+    notes = [f"{doubt.line} ({len(doubt.cells)} of {len(plan.runs)} runs)" for doubt in doubts]
+    return Prepared(plan, folder, cells, missing, replaced, threads, notes)
 
 
 def cores() -> int:
@@ -98,7 +103,3 @@ def _earlier(folder: Path, plan: Plan) -> int | None:
 
 def _cell(run: PlannedRun) -> str:
     return " ".join(run.overrides)
-
-
-def _threads(config: Config) -> int:
-    return config.trainer.threads

@@ -8,21 +8,32 @@ import torch
 from sklearn.datasets import load_digits
 
 from gradflow.checked import Seed, Several
-from gradflow.tasks.classification import Classification, Splits
+from gradflow.tasks.classification import Classification
 from gradflow.tasks.holdout import hold_out
-from gradflow.tasks.resident import Standardization
+from gradflow.tasks.resident import Splits, Standardization
+from gradflow.tasks.views import View
 
 EVALUATED = 360  # examples in each of val and test, a fifth of all
 
 
-def digits(*, batch_size: Several = 64, split_seed: Seed = 0) -> Classification:
+def digits(
+    *,
+    batch_size: Several = 64,
+    split_seed: Seed = 0,
+    augment: bool = False,
+    view: View = "image",
+    standardize: bool = True,
+) -> Classification:
     """1,797 grey images of 8×8 pixels with 17 levels (Alpaydin & Kaynak 1998; the test half of UCI optdigits).
 
     They ship inside scikit-learn. 1,077 train, 360 validation and 360 test examples, stratified by class.
 
     Args:
         batch_size: examples per step.
-        split_seed: which examples go where; the run's seed unless set.
+        split_seed: which examples go where; the same for every run unless set.
+        augment: pad by 1 pixel of zeros and crop at random; never mirrored: a digit's mirror image is no digit.
+        view: 'image' [1, 8, 8], 'flat' [64] or 'sequence' [64, 1], pixel by pixel; see `viewed`.
+        standardize: to mean 0 and deviation 1 of the training examples; false: pixels in [0, 1].
     """
 
     def read(_: Path) -> tuple[Splits, Standardization]:
@@ -32,7 +43,18 @@ def digits(*, batch_size: Several = 64, split_seed: Seed = 0) -> Classification:
         rest, test = hold_out(x, y, EVALUATED, split_seed)
         train, val = hold_out(rest.x, rest.y, EVALUATED, split_seed)
         shade = train.x.double() / 16
-        standardize = Standardization(16, (shade.mean().item(),), (shade.std().item(),))
-        return {"train": train, "val": val, "test": test}, standardize
+        standardization = Standardization(16, (shade.mean().item(),), (shade.std().item(),))
+        return {"train": train, "val": val, "test": test}, standardization
 
-    return Classification("digits", (1, 8, 8), 10, 1797 - 2 * EVALUATED, batch_size, lambda _: None, read)
+    return Classification(
+        name="digits",
+        image_shape=(1, 8, 8),
+        outputs=10,
+        train_size=1797 - 2 * EVALUATED,
+        batch_size=batch_size,
+        prepare=lambda _: None,
+        read=read,
+        view=view,
+        standardize=standardize,
+        pad=1 if augment else 0,
+    )

@@ -1,4 +1,4 @@
-"""A whole data set as one uint8 tensor on the training device, batched and augmented there.
+"""A whole data set as one tensor on the training device, batched and augmented there.
 
 No worker processes and no host copies: a batch is an index into memory, its augmentation a gather.
 Every random choice comes from a CPU generator named by (seed, epoch), so that step k of a run sees the same batch
@@ -9,6 +9,7 @@ Shapes: N examples, B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +17,16 @@ from torch import Tensor
 
 from gradflow.rng import stream
 
+# stored examples → what the network takes, of a given floating-point type
+ToInput = Callable[[Tensor, torch.dtype], Tensor]
+
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split: `x` uint8 [N, C, H, W], `y` int64 [N]."""
+    """Examples of one split, along the first axis.
+
+    Images: `x` uint8 [N, C, H, W] and labels `y` int64 [N]. Vectors: `x` [N, inputs] and `y` [N, outputs], float32.
+    """
 
     x: Tensor
     y: Tensor
@@ -29,6 +36,9 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         return Split(self.x.to(device), self.y.to(device))
+
+
+Splits = dict[str, Split]  # "train", "val", "test"
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,10 @@ class Standardization:
         shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=dtype)
         return x_BCHW.to(dtype).mul_(scale).sub_(shift.to(x_BCHW.device).view(shape))
 
+    def without_moments(self) -> Standardization:
+        """x ↦ x / top, in [0, 1]."""
+        return Standardization(self.top, (0.0,) * len(self.mean), (1.0,) * len(self.std))
+
 
 class TrainBatches:
     """The batch of any step, as a function of (seed, step) alone.
@@ -55,9 +69,9 @@ class TrainBatches:
         split: the training examples, already on the training device.
         batch_size: examples in one step, over all processes together.
         seed: of the order and the augmentation.
-        standardize: from uint8 to float.
-        pad: pixels of zero padding around the image before a random crop; 0 for none.
-        flip: whether half of the images, chosen at random, are mirrored left to right.
+        to_input: from what is stored to what the network takes, after augmentation.
+        pad: pixels of zero padding around the image before a random crop; 0 for none, as for vectors.
+        flip: whether half of the images, chosen at random, are mirrored left to right; False for vectors.
         rank, world: this process and how many there are; each takes every `world`-th example of a batch.
 
     Raises:
@@ -69,7 +83,7 @@ class TrainBatches:
         split: Split,
         batch_size: int,
         seed: int,
-        standardize: Standardization,
+        to_input: ToInput,
         *,
         pad: int = 0,
         flip: bool = False,
@@ -78,14 +92,14 @@ class TrainBatches:
     ) -> None:
         if batch_size % world:
             raise ValueError(f"task.batch_size={batch_size} does not divide among {world} processes")
-        self.split, self.batch_size, self.seed, self.standardize = split, batch_size, seed, standardize
+        self.split, self.batch_size, self.seed, self.to_input = split, batch_size, seed, to_input
         self.pad, self.flip, self.rank, self.world = pad, flip, rank, world
         self.steps_per_epoch = len(split) // batch_size
         self._epoch = -1
         self._draws: tuple[Tensor, Tensor, Tensor] | None = None
 
     def __call__(self, step: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """The batch of `step` (0 is the first): x [B, C, H, W] standardised, y [B]."""
+        """The batch of `step` (0 is the first): x [B, …] as the network takes it, y [B] or [B, outputs]."""
         epoch, k = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._draws = epoch, self._draw(epoch)
@@ -97,7 +111,7 @@ class TrainBatches:
             x = crop(x, corner, self.pad)
         if self.flip:
             x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
-        return self.standardize(x, dtype), y
+        return self.to_input(x, dtype), y
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """One epoch's order [N], crop corners [N, 2] and mirrorings [N], drawn on the CPU and moved at once."""

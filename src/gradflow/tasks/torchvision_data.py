@@ -13,11 +13,65 @@ import torch
 from torch import Tensor
 
 from gradflow.errors import ConfigError
-from gradflow.tasks.classification import Splits
+from gradflow.tasks.classification import Classification
 from gradflow.tasks.holdout import hold_out
-from gradflow.tasks.resident import Split
+from gradflow.tasks.resident import Split, Splits, Standardization
+from gradflow.tasks.views import View
 
 Dataset = Callable[..., Any]
+
+HELD_OUT = 5_000  # training images set aside for validation, as He et al. 2016, section 4.2, do with CIFAR-10
+
+
+def torchvision_task(
+    name: str,
+    dataset: str,
+    looked_for: str,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    images: int,
+    standardization: Standardization,
+    *,
+    batch_size: int,
+    split_seed: int,
+    pad: int,
+    flip: bool,
+    view: View,
+    standardize: bool,
+) -> Classification:
+    """The task that a data set of torchvision's poses.
+
+    Args:
+        name: the task's word in tables.
+        dataset: a class of `torchvision.datasets`.
+        looked_for: its files below the data folder, in words.
+        image_shape: [channels, height, width].
+        classes: how many.
+        images: in its training part, before `HELD_OUT` of them are set aside.
+        standardization: of the whole training part.
+        batch_size, split_seed, pad, flip, view, standardize: see `Classification`.
+    """
+
+    return Classification(
+        name=name,
+        image_shape=image_shape,
+        outputs=classes,
+        train_size=images - HELD_OUT,
+        batch_size=batch_size,
+        prepare=lambda folder: prepare(_named(dataset), name, folder, looked_for),
+        read=lambda folder: (read(_named(dataset), folder, HELD_OUT, split_seed), standardization),
+        view=view,
+        standardize=standardize,
+        pad=pad,
+        flip=flip,
+    )
+
+
+def _named(dataset: str) -> Dataset:
+    from torchvision import datasets  # a second to import: only where it is used
+
+    made: Dataset = getattr(datasets, dataset)
+    return made
 
 
 def prepare(make: Dataset, name: str, folder: Path, looked_for: str) -> None:

@@ -10,21 +10,33 @@ LONGEST_CHUNK = 8  # steps between two looks at the clock and the signals
 
 @dataclass(frozen=True)
 class Budget:
-    """When things happen, in optimiser steps."""
+    """When things happen, in optimiser steps.
+
+    Attributes:
+        total: updates in a run.
+        log_every, val_every, checkpoint_every: updates between two of a kind.
+        boundaries: numbers of updates after which another objective is trained, rising.
+    """
 
     total: int
     log_every: int
     val_every: int
     checkpoint_every: int
+    boundaries: tuple[int, ...] = ()
+
+    def logs(self, step: int) -> bool:
+        """Whether the mean loss is logged after `step` updates: of one objective, never of two."""
+        return step % self.log_every == 0 or step in self.boundaries or step == self.total
 
     def chunks(self, first: int) -> Iterator[tuple[int, int]]:
         """(start, stop) of each chunk from step `first` up to the next validation or the end.
 
-        Chunks end wherever something is to be logged, saved or validated.
+        Chunks end wherever something is to be logged, saved or validated, or the objective changes.
         """
         end = min(self.total, (first // self.val_every + 1) * self.val_every)
         while first < end:
-            stop = min(end, first + LONGEST_CHUNK, *(_next(first, n) for n in (self.log_every, self.checkpoint_every)))
+            happenings = [_next(first, n) for n in (self.log_every, self.checkpoint_every)]
+            stop = min(end, first + LONGEST_CHUNK, *happenings, *(b for b in self.boundaries if b > first))
             yield first, stop
             first = stop
 

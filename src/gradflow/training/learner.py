@@ -2,33 +2,40 @@
 
 Lightning's cost per call matters for small networks (its automatic loop makes a 0.67 ms step 54 % longer), so that one
 `training_step` runs a chunk of optimiser steps, and losses stay on the device until the logging interval ends.
-Batches, learning rate and everything random are functions of the step, which is all that a restart needs to know.
+Batches and learning rate are functions of the step. Modules that draw, such as dropout, do so from torch's global
+generator, whose state is saved: this and the step are all that a restart needs to know beside the weights.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
 from gradflow.models.network import Network
-from gradflow.tasks.classification import Classification, TaskData
+from gradflow.rng import stream
 from gradflow.training.budget import Budget
 from gradflow.training.optimizers import Groups, parameter_groups
+from gradflow.training.remedy import Pretraining, Remedy, Schedule, Stage
+
+if TYPE_CHECKING:
+    from gradflow.tasks.task import Task, TaskData
 
 EVALUATION_BATCH = 2_000  # examples at once when nothing is differentiated
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Figures that have just been brought over from the device: `step` updates had been made."""
+    """Figures that have just been brought over from the device: `step` updates had been made.
+
+    The split is 'train', 'val' or 'test'; or 'pretrain', with the 'level' that a stage of pre-training trains.
+    """
 
     step: int
     split: str
@@ -45,29 +52,45 @@ class Learner(LightningModule):
         make_optimizer: from parameter groups.
         schedule: (step, total steps) → factor of the base learning rate.
         budget: when things happen.
-        clip: None, or how to clip all gradients: (parameters) → None.
+        remedies: act in this order; they are prepared here.
+        forward: what is called for the network's outputs, such as a compiled version of it; the network itself unless
+            given. Pre-training calls the network's own parts.
+
+    Raises:
+        ValueError: what a remedy's `prepare` refuses, or if two of them bring a pre-training.
     """
 
     def __init__(
         self,
         network: Network,
-        task: Classification,
+        task: Task,
         load: Callable[[torch.device, int, int], TaskData],
         make_optimizer: Callable[[Groups], Optimizer],
-        schedule: Callable[[int, int], float],
+        schedule: Schedule,
         budget: Budget,
-        clip: Callable[[Sequence[Tensor]], object] | None = None,
+        remedies: Sequence[Remedy] = (),
+        forward: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.task, self.budget = network, task, budget
-        self._load, self._make_optimizer, self._schedule, self._clip = load, make_optimizer, schedule, clip
+        self.network, self.task = network, task
+        self._forward = (network if forward is None else forward,)  # a tuple registers no module a second time
+        self._load, self._make_optimizer, self._remedies = load, make_optimizer, tuple(remedies)
+        for remedy in remedies:
+            remedy.prepare(network, task, budget.total)
+            schedule = remedy.schedule(schedule)
+        self._schedule = schedule
+        self.pretraining = _only([remedy.pretraining for remedy in remedies])
+        stages = () if self.pretraining is None else self.pretraining.stages
+        self._begin = stages[-1].stop if stages else 0  # of training on the task itself
+        self._stages = [*stages, Stage("fine-tuning", self._begin, budget.total)] if stages else []
+        self.budget = replace(budget, boundaries=tuple(stage.stop for stage in stages))
         self.steps_done = 0
         self.diverged_at: int | None = None
         self.figures: list[Progress] = []
         self._losses: list[Tensor] = []
         self._data: TaskData | None = None
-        self._generators: list[Tensor] = []
+        self._generators: list[list[Tensor]] = []
         self._sums: dict[str, Tensor] = {}
 
     @property
@@ -76,8 +99,13 @@ class Learner(LightningModule):
             self._data = self._load(self.device, self.trainer.global_rank, self.trainer.world_size)
         return self._data
 
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """{"name", "start", "stop"} of each stage of pre-training and of the fine-tuning after them; else empty."""
+        return [asdict(stage) for stage in self._stages]
+
     def configure_optimizers(self) -> Optimizer:
-        optimizer = self._make_optimizer(parameter_groups(self.network))
+        optimizer = self._make_optimizer(parameter_groups(self.network, self.pretraining))
         self._base_lr = [group["lr"] for group in optimizer.param_groups]
         return optimizer
 
@@ -90,45 +118,68 @@ class Learner(LightningModule):
         # Lightning counts from 0 in each process; the step of a resumed run goes on.
         loop = self.trainer.fit_loop.epoch_loop.manual_optimization
         loop.optim_step_progress.total.ready = loop.optim_step_progress.total.completed = self.steps_done
-        if self._generators:
-            torch.set_rng_state(self._generators[0].cpu())
-            if len(self._generators) - 1 == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all([state.cpu() for state in self._generators[1:]])
-        self._clipped = [p for p in self.network.parameters() if p.requires_grad]
+        self._seed_or_restore_generators()
+        self._trained = [p for p in self.parameters() if p.requires_grad]
+
+    def _seed_or_restore_generators(self) -> None:
+        rank = self.trainer.global_rank
+        if rank < len(self._generators):
+            cpu, *gpus = self._generators[rank]
+            torch.set_rng_state(cpu.cpu())
+            if len(gpus) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all([state.cpu() for state in gpus])
+        elif self.trainer.world_size > 1:
+            # processes that were seeded alike would drop the same units of different examples
+            torch.manual_seed(stream(torch.initial_seed(), "rank", rank, self.steps_done).initial_seed())
 
     def training_step(self, chunk: tuple[int, int]) -> None:
+        """Make the updates chunk[0] … chunk[1] − 1, all in one stage."""
         optimizer = self.optimizers()
+        stage = self._stage(chunk[0])
+        if chunk[0] == self._begin:
+            optimizer.state.clear()  # type: ignore[union-attr]
         for step in range(*chunk):
-            factor = self._schedule(step, self.budget.total)
+            self._step = step
+            factor = 1.0 if stage is not None else self._schedule(step - self._begin, self.budget.total - self._begin)
             for group, base in zip(optimizer.param_groups, self._base_lr, strict=True):  # type: ignore[union-attr]
                 group["lr"] = base * factor
             optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
             x, y = self.data.train(step, self._param_dtype)
-            loss = self.task.loss(self.network(x), y)
+            loss = self.task.loss(self._forward[0](x), y) if stage is None else self._pretrain(stage, x, y)
             self.manual_backward(loss)
             optimizer.step()  # type: ignore[union-attr]
             self._losses.append(loss.detach())
         self.steps_done = chunk[1]
-        if self.steps_done % self.budget.log_every == 0 or self.steps_done == self.budget.total:
+        if self.budget.logs(self.steps_done):
             self._bring_losses_over()
         if self.steps_done == self.budget.total:
             self.trainer.should_stop = True
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Lightning calls this after unscaling and after the instruments."""
-        if self._clip is not None:
-            self._clip(self._clipped)
+        for remedy in self._remedies:
+            remedy.gradients(self._trained, self._step)
+
+    def _pretrain(self, stage: int, x: Tensor, y: Tensor) -> Tensor:
+        assert self.pretraining is not None
+        return self.pretraining.loss(self.network, stage, x, y)
+
+    def _stage(self, step: int) -> int | None:
+        """The stage of pre-training that step `step` is in, or None."""
+        return next((i for i, stage in enumerate(self._stages[:-1]) if step < stage.stop), None)
 
     def on_train_end(self) -> None:
         self._bring_losses_over()  # of an interval that the clock cut short
 
     def _bring_losses_over(self) -> None:
-        """Mean loss since the last time."""
+        """Mean loss since the last time, all of one stage."""
         if self._losses:
             losses = self._look_for_divergence()
             self._losses.clear()
             if self.diverged_at is None:
-                self.figures.append(Progress(self.steps_done, "train", {"loss": losses.mean().item()}))
+                loss, stage = losses.mean().item(), self._stage(self.steps_done - 1)
+                split, values = ("train", {}) if stage is None else ("pretrain", {"level": float(stage)})
+                self.figures.append(Progress(self.steps_done, split, {"loss": loss, **values}))
 
     def _look_for_divergence(self) -> Tensor:
         """The losses since the last logging interval; the first non-finite one ends the run."""
@@ -172,7 +223,7 @@ class Learner(LightningModule):
 
     def _score(self, split: str, part: tuple[int, int]) -> None:
         x, y = self.data.evaluation(split, *part, self._param_dtype)
-        for name, total in self.task.score(self.network(x), y).items():
+        for name, total in self.task.score(self._forward[0](x), y).items():
             self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def _report(self, split: str) -> None:
@@ -197,8 +248,11 @@ class Learner(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gradflow_step"] = self.steps_done
         checkpoint["gradflow_losses"] = [loss.item() for loss in self._losses]  # not yet averaged over their interval
-        # gradflow's own parts draw nothing from these; a module from elsewhere, such as dropout, may
-        checkpoint["gradflow_generators"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+        mine = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+        everybody_s = [mine] * self.trainer.world_size
+        if self.trainer.world_size > 1:  # only the first process writes, but every one draws numbers of its own
+            torch.distributed.all_gather_object(everybody_s, mine)
+        checkpoint["gradflow_generators"] = everybody_s
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps_done = checkpoint["gradflow_step"]
@@ -231,8 +285,8 @@ class Slices:
             yield start, min(start + EVALUATION_BATCH, self.count)
 
 
-def clipper(value: float, algorithm: str) -> Callable[[Sequence[Tensor]], object]:
-    """Clip by the 'norm' of all gradients together (Pascanu et al. 2013, algorithm 1), or each element's 'value'."""
-    if algorithm == "norm":
-        return lambda parameters: clip_grad_norm_(parameters, value)
-    return lambda parameters: clip_grad_value_(parameters, value)
+def _only(brought: Sequence[Pretraining | None]) -> Pretraining | None:
+    found = [pretraining for pretraining in brought if pretraining is not None]
+    if len(found) > 1:
+        raise ValueError("remedy: two kinds of pre-training do not go together: choose one")
+    return found[0] if found else None

@@ -1,0 +1,89 @@
+"""The machine a run is computed on: whether it has what a config asks for, and torch's switches for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradflow.runs.config import Config, Hardware
+
+# Lightning's words. TF32 is float32 in memory: only products are computed with fewer digits.
+PRECISIONS: dict[str, Any] = {
+    **{"32": "32-true", "tf32": "32-true", "64": "64-true"},
+    **{"bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"},
+}
+COMPILERS = ("c++", "g++", "clang++")
+
+
+def missing_hardware(config: Config) -> str | None:
+    """What a run asks for and this machine has not, in one line; None if it can start here.
+
+    Cheap enough for every cell of a plan. A sweep's plan is checked on the machine that trains it.
+    """
+    hardware = config.hardware
+    device, precision = device_of(hardware), hardware.precision
+    if hardware.devices > 1:
+        return (
+            f"hardware.devices={hardware.devices}: a run uses one device for now; "
+            "launch a sweep's runs side by side with -j"
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        return (
+            f"hardware.device=cuda: torch {torch.__version__} finds no CUDA GPU here; use hardware=auto or hardware=cpu"
+        )
+    if device == "mps" and not torch.backends.mps.is_available():
+        return "hardware.device=mps: torch finds no Apple GPU here; use hardware=auto or hardware=cpu"
+    if precision == "16-mixed" and device == "cpu":
+        return f"hardware.precision=16-mixed needs a GPU, but {_found(hardware)}: use bf16-mixed"
+    if precision == "tf32" and (device != "cuda" or torch.cuda.get_device_capability() < (8, 0)):
+        return f"hardware.precision=tf32 needs a CUDA GPU, Ampere or later, but {_found(hardware)}: use 32"
+    if precision == "64" and device == "mps":
+        return f"hardware.precision=64: Apple GPUs have no float64, but {_found(hardware)}: use hardware.device=cpu"
+    if hardware.compile and not any(map(shutil.which, COMPILERS)):
+        return f"hardware.compile=true needs a C++ compiler ({', '.join(COMPILERS)}), and there is none: install one"
+    return None
+
+
+def device_of(hardware: Hardware) -> str:
+    """'cpu', 'cuda' or 'mps'; 'auto' takes a GPU where there is one."""
+    if hardware.device != "auto":
+        return hardware.device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def set_switches(hardware: Hardware) -> None:
+    """Set torch's threads and TF32 switches, each way: a warm worker trains one run after another.
+
+    Float32 convolutions use TF32 on a GPU unless told not to, which would make 'precision 32' a word for two things.
+    The older switches are used on purpose: with the newer `fp32_precision` Lightning and Inductor, which still read
+    the older ones, would find the two at odds, and torch raises for that.
+    """
+    torch.set_num_threads(hardware.threads)
+    torch.backends.cuda.matmul.allow_tf32 = hardware.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = hardware.precision == "tf32"
+
+
+def compiled(network: nn.Module) -> Callable[..., Any]:
+    """`torch.compile(network)`, with nothing left over from an earlier run of this process.
+
+    Runs of one warm worker share their code, of which torch keeps eight versions and then goes on uncompiled. One run
+    takes three: for training, for evaluation with batches of one size, and with batches of any.
+    """
+    torch.compiler.reset()
+    forward: Callable[..., Any] = torch.compile(network)
+    return forward
+
+
+def _found(hardware: Hardware) -> str:
+    """Which device a run gets, and why."""
+    device = device_of(hardware)
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return f"this GPU's compute capability is {major}.{minor}"
+    return f"hardware.device={hardware.device}" + (f" finds only {device}" if hardware.device == "auto" else "")

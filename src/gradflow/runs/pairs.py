@@ -1,0 +1,95 @@
+"""Which choices do not go together, by their words: what no run may do, and what it had better not.
+
+What the shapes of a network forbid is told by the network itself, when it is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gradflow.runs.config import Config
+from gradflow.runs.identity import labels
+
+ON_WEIGHTS = ("weight_norm", "scaled_weight_standardization", "spectral")
+# Skips whose branch can begin as zero and still learn: a sum passes the gradient on, and nothing follows the last map.
+ZEROABLE = ("residual", "preact_residual", "scaled_residual", "stochastic_depth", "fixup_scalar", "dense")
+INITS_TO_ZERO = ("fixup", "zero_last")
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A config's choices, each in one word."""
+
+    model: str
+    activation: str
+    init: str
+    norm: str
+    skip: str
+
+
+def refused(config: Config) -> list[str]:
+    """Pairs that are impossible or mean nothing, one line each, saying what to change."""
+    return list(_refused(config, _words(config)))
+
+
+def questioned(config: Config) -> list[str]:
+    """Pairs that run, but seldom mean what a person wants; one line each."""
+    return list(_questioned(config, _words(config)))
+
+
+def _refused(config: Config, words: _Words) -> Iterator[str]:
+    if config.alpha_dropout and words.activation != "selu":
+        yield (
+            f"alpha_dropout={config.alpha_dropout} keeps the fixed point of SELU, but activation={words.activation}: "
+            "use activation=selu, or dropout"
+        )
+    if config.alpha_dropout and config.dropout:
+        yield f"dropout={config.dropout} and alpha_dropout={config.alpha_dropout}: use one of them"
+    if words.init in INITS_TO_ZERO and words.skip not in ZEROABLE:
+        yield (
+            f"init={words.init} begins every branch as zero, from which skip={words.skip} would never learn: "
+            f"use skip={', '.join(ZEROABLE)}, or another init"
+        )
+    if words.init in INITS_TO_ZERO and words.norm in ON_WEIGHTS:
+        yield f"init={words.init} sets weights to zero, by whose size norm={words.norm} divides: use another init"
+    if words.init == "identity" and words.norm == "weight_norm":
+        yield (
+            "init=identity leaves units without weights where a block widens, by whose norm norm=weight_norm divides: "
+            "use another init or norm"
+        )
+    if words.init == "fixup" and words.norm not in ("none", *ON_WEIGHTS):
+        yield f"init=fixup stands in for normalisation, but norm={words.norm}: use norm=none, or init=zero_last"
+    if words.init == "fixup" and words.model == "transformer_encoder":
+        yield "init=fixup counts layers of maps, not attention: use skip=rezero or skip=deepnorm init=deepnorm"
+    if words.init == "lsuv" and words.norm in ("scaled_weight_standardization", "spectral"):
+        yield f"init=lsuv rescales weights, which norm={words.norm} undoes: use norm=none, or another init"
+    if words.skip == "preact_residual" and words.model == "transformer_encoder":
+        yield (
+            "skip=preact_residual with model=transformer_encoder is pre-LN: "
+            "use skip=residual, with model.norm_position=pre"
+        )
+
+
+def _questioned(config: Config, words: _Words) -> Iterator[str]:
+    if words.activation == "selu" and config.dropout:
+        yield f"dropout={config.dropout} moves SELU off its fixed point, which alpha_dropout keeps"
+    if words.activation == "selu" and words.init != "lecun_normal":
+        yield f"activation=selu has its fixed point with init=lecun_normal, not {words.init}"
+    if words.activation == "selu" and words.norm != "none":
+        yield f"activation=selu normalises by itself; with norm={words.norm} it is no longer that experiment"
+    if words.init == "delta_orthogonal" and words.model in ("mlp", "transformer_encoder"):
+        yield f"init=delta_orthogonal is for convolutions; model={words.model} has none in its blocks: it is orthogonal"
+    if (words.init == "deepnorm") != (words.skip == "deepnorm"):
+        yield "skip=deepnorm and init=deepnorm are two halves of one method (Wang et al. 2022); here is only one"
+    if (words.init == "fixup") != (words.skip == "fixup_scalar"):
+        yield "skip=fixup_scalar and init=fixup are two parts of one method (Zhang et al. 2019); here is only one"
+    if words.norm == "scaled_weight_standardization" and words.init in ("delta_orthogonal", "identity", "sparse"):
+        yield f"norm=scaled_weight_standardization subtracts each unit's mean, which undoes init={words.init}"
+    if words.skip in ("rezero", "skipinit", "fixup_scalar") and words.norm not in ("none", *ON_WEIGHTS):
+        yield f"skip={words.skip} was made to do without normalisation; norm={words.norm} is added to it here"
+
+
+def _words(config: Config) -> _Words:
+    flat = labels(config)
+    return _Words(*(str(flat[name]) for name in ("model", "activation", "init", "norm", "skip")))

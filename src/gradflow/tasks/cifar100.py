@@ -1,0 +1,48 @@
+"""CIFAR-100."""
+
+from __future__ import annotations
+
+from gradflow.checked import Seed, Several
+from gradflow.tasks.classification import Classification
+from gradflow.tasks.resident import Standardization
+from gradflow.tasks.torchvision_data import torchvision_task
+from gradflow.tasks.views import View
+
+# mean and deviation of each channel over the 50,000 training images
+STANDARDIZE = Standardization(255, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+
+
+def cifar100(
+    *,
+    batch_size: Several = 128,
+    split_seed: Seed = 0,
+    augment: bool = False,
+    view: View = "image",
+    standardize: bool = True,
+) -> Classification:
+    """60,000 colour images of 32×32 pixels, 100 fine classes of 600 each (Krizhevsky 2009).
+
+    45,000 train, 5,000 validation (50 of each class), 10,000 test.
+
+    Args:
+        batch_size: examples per step.
+        split_seed: which training images are held out; the same for every run unless set.
+        augment: pad by 4 pixels of zeros, crop at random, mirror half of the images (He et al. 2016, section 4.2).
+        view: 'image' [3, 32, 32], 'flat' [3072] or 'sequence' [1024, 3], pixel by pixel; see `viewed`.
+        standardize: each channel to mean 0 and deviation 1; false: pixels in [0, 1].
+    """
+    return torchvision_task(
+        "cifar100",
+        "CIFAR100",
+        "cifar-100-python/train and its like",
+        (3, 32, 32),
+        100,
+        50_000,
+        STANDARDIZE,
+        batch_size=batch_size,
+        split_seed=split_seed,
+        pad=4 if augment else 0,
+        flip=augment,
+        view=view,
+        standardize=standardize,
+    )

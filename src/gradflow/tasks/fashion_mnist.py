@@ -1,0 +1,48 @@
+"""Fashion-MNIST."""
+
+from __future__ import annotations
+
+from gradflow.checked import Seed, Several
+from gradflow.tasks.classification import Classification
+from gradflow.tasks.resident import Standardization
+from gradflow.tasks.torchvision_data import torchvision_task
+from gradflow.tasks.views import View
+
+# mean and deviation of each channel over the 60,000 training images
+STANDARDIZE = Standardization(255, (0.2860,), (0.3530,))
+
+
+def fashion_mnist(
+    *,
+    batch_size: Several = 128,
+    split_seed: Seed = 0,
+    augment: bool = False,
+    view: View = "image",
+    standardize: bool = True,
+) -> Classification:
+    """70,000 grey images of clothes, 28×28 pixels (Xiao, Rasul & Vollgraf 2017).
+
+    In the format of MNIST, and split like it: 55,000 train, 5,000 validation, 10,000 test.
+
+    Args:
+        batch_size: examples per step.
+        split_seed: which training images are held out; the same for every run unless set.
+        augment: pad by 2 pixels of zeros, crop at random, mirror half of the images: a mirrored shoe is a shoe.
+        view: 'image' [1, 28, 28], 'flat' [784] or 'sequence' [784, 1], pixel by pixel; see `viewed`.
+        standardize: each channel to mean 0 and deviation 1; false: pixels in [0, 1].
+    """
+    return torchvision_task(
+        "fashion_mnist",
+        "FashionMNIST",
+        "FashionMNIST/raw/train-images-idx3-ubyte[.gz] and its like",
+        (1, 28, 28),
+        10,
+        60_000,
+        STANDARDIZE,
+        batch_size=batch_size,
+        split_seed=split_seed,
+        pad=2 if augment else 0,
+        flip=augment,
+        view=view,
+        standardize=standardize,
+    )

@@ -1,0 +1,178 @@
+"""Remedies, by the names of their config files. Each is a function of the run's seed that makes a `Remedy`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_value_
+
+from gradflow.checked import BelowOne, Count, NonNegative, Positive
+from gradflow.models.network import Network
+from gradflow.rng import stream
+from gradflow.training.pretraining import LayerwisePretraining
+from gradflow.training.remedy import Remedy, Schedule
+
+if TYPE_CHECKING:
+    from gradflow.tasks.task import Task
+
+
+def clip_norm(seed: int, /, *, max_norm: Positive = 1.0) -> Remedy:
+    """g ← g · max_norm / ‖g‖ where the norm of all gradients together exceeds `max_norm` (Pascanu, Mikolov & Bengio
+    2013, algorithm 1).
+
+    The norm is taken in float64: an exploding gradient whose squares overflow float32 is clipped, not set to zero.
+
+    Args:
+        max_norm: 1 as in the paper's experiments (section 4.1).
+    """
+    return _ClipNorm(max_norm)
+
+
+def clip_value(seed: int, /, *, max_value: Positive = 1.0) -> Remedy:
+    """Each element of the gradient into [−max_value, max_value] (Mikolov 2012, as told by Pascanu et al. 2013,
+    section 3.2). The direction of the gradient changes.
+
+    Args:
+        max_value: 1 as in the experiments of Arjovsky, Shah & Bengio 2016.
+    """
+    return _ClipValue(max_value)
+
+
+def agc(seed: int, /, *, clip_factor: Positive = 0.01, eps: Positive = 1e-3) -> Remedy:
+    """Adaptive gradient clipping, unit by unit (Brock, De, Smith & Simonyan 2021, eq. 3):
+    G_i ← λ · (‖W_i‖* / ‖G_i‖) · G_i where ‖G_i‖ / ‖W_i‖* > λ, with ‖W_i‖* = max(‖W_i‖, ε).
+
+    A unit is a row of a weight [fan_out, fan_in, *kernel], its norm taken over all but the first axis. Biases and
+    norm scales, which have no fan-in, are left alone, and so is the last linear map, as in the paper (section 4.1):
+    the head and the temporary maps of pre-training.
+
+    Args:
+        clip_factor: λ; 0.01 as in the paper for batches of 4,096, more for smaller ones.
+        eps: ε, so that a weight that starts at 0 can move; 10⁻³ as in the paper.
+    """
+    return _AdaptiveClip(clip_factor, eps)
+
+
+def gradient_noise(seed: int, /, *, eta: NonNegative = 0.01, gamma: NonNegative = 0.55) -> Remedy:
+    """g ← g + N(0, σ_t²) with σ_t² = η / (1 + t)^γ at step t = 0, 1, … (Neelakantan et al. 2015, eq. 1).
+
+    The noise is a function of (seed, step) alone on each kind of device, and the same in every process: a restart
+    needs no state, and replicas stay equal. What gets no gradient gets no noise.
+
+    Args:
+        eta: η, a variance; the smallest of the paper's 0.01, 0.3 and 1.
+        gamma: γ; 0.55 as in the paper.
+    """
+    return _GradientNoise(seed, eta, gamma)
+
+
+def warmup(seed: int, /, *, steps: Count = 100) -> Remedy:
+    """The learning rate rises in equal parts to the schedule's first value, then the schedule runs over the steps
+    that are left (Goyal et al. 2017, section 2.2, "gradual warm-up").
+
+    Step k < `steps` has the factor (k + 1) / (steps + 1). After pre-training it counts from where fine-tuning starts.
+
+    Args:
+        steps: 0 for none; 100, a fifth of the default budget.
+    """
+    return _WarmUp(steps)
+
+
+def layerwise_pretraining(
+    seed: int, /, *, objective: Literal["autoencoder", "supervised"] = "autoencoder", share: BelowOne = 0.5
+) -> Remedy:
+    """Greedy training of one level at a time, the stem first, then each block; then of everything by backpropagation
+    (Bengio, Lamblin, Popovici & Larochelle 2007; with restricted Boltzmann machines Hinton, Osindero & Teh 2006; of
+    recurrent levels Schmidhuber 1992, the 'multi-level hierarchy'). See `LayerwisePretraining`.
+
+    Args:
+        objective: 'autoencoder' reconstructs a level's input from its output ("deep net, auto-associator
+            pre-training" of Bengio et al. 2007, table 2), 'supervised' does the task from its output ("supervised
+            pre-training", ibid.).
+        share: of the run's steps, for all levels together, so that runs with and without it have the same budget.
+    """
+    return LayerwisePretraining(seed, objective, share)
+
+
+@dataclass
+class _ClipNorm(Remedy):
+    max_norm: float
+
+    def gradients(self, parameters: Sequence[nn.Parameter], step: int) -> None:
+        given = _given(parameters)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(given, 2, dtype=_wide(given[0]))))
+        torch._foreach_mul_(given, (self.max_norm / norm).clamp(max=1.0).to(given[0].dtype))
+
+
+@dataclass
+class _ClipValue(Remedy):
+    max_value: float
+
+    def gradients(self, parameters: Sequence[nn.Parameter], step: int) -> None:
+        clip_grad_value_(parameters, self.max_value)
+
+
+@dataclass
+class _AdaptiveClip(Remedy):
+    clip_factor: float
+    eps: float
+    _weights: list[nn.Parameter] = field(init=False, default_factory=list)
+
+    def prepare(self, network: Network, task: Task, total: int) -> None:
+        self._weights = [p for part in (network.stem, network.blocks) for p in part.parameters() if p.ndim >= 2]
+
+    def gradients(self, parameters: Sequence[nn.Parameter], step: int) -> None:
+        for weight in self._weights:
+            if weight.grad is not None:
+                allowed = self.clip_factor * _unit_norms(weight.detach()).clamp(min=self.eps)
+                weight.grad.mul_((allowed / _unit_norms(weight.grad)).clamp(max=1.0).to(weight.dtype))
+
+
+@dataclass
+class _GradientNoise(Remedy):
+    seed: int
+    eta: float
+    gamma: float
+
+    def gradients(self, parameters: Sequence[nn.Parameter], step: int) -> None:
+        deviation = (self.eta / (1 + step) ** self.gamma) ** 0.5
+        given = _given(parameters)
+        generator = torch.Generator(given[0].device)
+        generator.manual_seed(stream(self.seed, "gradient noise", step).initial_seed())
+        for gradient in given:
+            noise = torch.randn(gradient.shape, generator=generator, device=gradient.device, dtype=gradient.dtype)
+            gradient.add_(noise, alpha=deviation)
+
+
+@dataclass
+class _WarmUp(Remedy):
+    steps: int
+
+    def schedule(self, schedule: Schedule) -> Schedule:
+        def warmed(step: int, total: int) -> float:
+            left = max(1, total - self.steps)
+            if step < self.steps:
+                return (step + 1) / (self.steps + 1) * schedule(0, left)
+            return schedule(step - self.steps, left)
+
+        return warmed
+
+
+def _given(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def _unit_norms(weight: Tensor) -> Tensor:
+    """Of a tensor [fan_out, …]: the norm of each unit's part, [fan_out, 1, …]."""
+    axes = tuple(range(1, weight.ndim))
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=axes, keepdim=True, dtype=_wide(weight))
+    return norms
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """Where the square of an exploding or vanishing gradient still has a value; Apple's GPUs have no float64."""
+    return torch.float32 if x.device.type == "mps" else torch.float64

@@ -1,0 +1,131 @@
+"""Every model × activation × init × norm × skip: refused in a line that says what to change, or trained for a step.
+
+An initialiser changes numbers, never shapes, so that the cells are covered in three ways: every model × activation ×
+norm × skip trains a step on the meta device; every init fills every model × norm × skip that admits it with real
+numbers; and 300 cells of the whole product, drawn with a seed, train a step for real.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from gradflow.errors import ConfigError
+from gradflow.resources import conf_dir
+from gradflow.runs import pairs
+from gradflow.runs.build import build, preflight, rehearse
+from gradflow.runs.config import Config, validate
+
+GROUPS = ("model", "activation", "init", "norm", "skip")
+WORDS = {group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
+DEPTH = {"mlp": 2, "convnet": 2, "resnet": 3, "transformer_encoder": 1}  # the smallest that has all there is to see
+WAYS_OUT = ("use ", "choose ", "set ", "needs ", "must ")
+ERRORS = (ConfigError, ValueError, TypeError, RuntimeError, NotImplementedError)
+RANDOM_CELLS = 300
+
+
+@pytest.fixture(scope="module")
+def nodes() -> dict[tuple[str, str], dict]:
+    """The node that each file of the five groups gives a config."""
+    found = {}
+    for group, words in WORDS.items():
+        for word in words:
+            content = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{word}.yaml"))
+            found[group, word] = content.get(group, content)
+    return found
+
+
+@pytest.fixture
+def cell(compose, nodes):
+    """From five words to a config: small, on the CPU, with a model that fits the task's 8×8 images."""
+    base = compose.config(["width=16", "hardware=cpu", "task.batch_size=8", "logger.mode=disabled"])
+
+    def make(*words: str) -> Config:
+        chosen = {group: nodes[group, word] for group, word in zip(GROUPS, words, strict=True)}
+        return validate(base.model_dump() | chosen | {"depth": DEPTH[words[0]]})
+
+    return make
+
+
+def admitted(config: Config) -> tuple[object, torch.Tensor] | str:
+    """The rehearsed pieces and output, or why not."""
+    lines = pairs.refused(config)
+    if lines:
+        return lines[0]
+    try:
+        return rehearse(config)
+    except ERRORS as error:
+        return str(error.lines[0] if isinstance(error, ConfigError) else error)
+
+
+def structures() -> Iterator[tuple[str, str]]:
+    return itertools.product(WORDS["model"], WORDS["skip"])
+
+
+@pytest.mark.parametrize(("model", "skip"), structures(), ids=lambda word: word)
+def test_every_structure_trains_a_step_on_the_meta_device_or_is_refused(cell, model, skip):
+    """Forward, loss, backward and update; every parameter gets a gradient of its own shape."""
+    refused = trained = 0
+    for activation, norm in itertools.product(WORDS["activation"], WORDS["norm"]):
+        config = cell(model, activation, "he_normal", norm, skip)
+        told = admitted(config)
+        if isinstance(told, str):
+            assert "\n" not in told
+            assert any(way in told for way in WAYS_OUT), told
+            refused += 1
+            continue
+        pieces, out = told
+        label = torch.zeros(len(out), dtype=torch.long, device="meta")
+        pieces.task.loss(out, label).backward()
+        missing = [name for name, p in pieces.network.named_parameters() if p.grad is None or p.grad.shape != p.shape]
+        assert not missing, (activation, norm, missing[:3])
+        trained += 1
+    assert refused + trained == len(WORDS["activation"]) * len(WORDS["norm"])
+    if (model, skip) not in {("transformer_encoder", word) for word in ("preact_residual", "dense", "fixup_scalar")}:
+        assert trained >= 19 * 4, "most activations go with most norms"
+
+
+@pytest.mark.parametrize("init", WORDS["init"])
+def test_every_init_fills_every_structure_that_admits_it(cell, init):
+    """With finite numbers, none of them the same as another layer's; what is refused says so."""
+    filled = 0
+    for model, norm, skip in itertools.product(WORDS["model"], WORDS["norm"], WORDS["skip"]):
+        config = cell(model, "tanh", init, norm, skip)
+        if isinstance(admitted(config), str):
+            continue
+        network = build(config).network
+        assert all(p.isfinite().all() for p in network.parameters()), (model, norm, skip)
+        x = torch.randn(8, *build(config).task.input_shape, generator=torch.Generator().manual_seed(0))
+        assert network(x).isfinite().all(), (model, norm, skip)
+        filled += 1
+    assert filled > 90
+
+
+def test_300_random_cells_train_a_step_for_real(cell):
+    """Loss and gradients are finite, the update moves the weights."""
+    draw, done, seen = random.Random(0), 0, 0
+    while done < RANDOM_CELLS:
+        words = [draw.choice(WORDS[group]) for group in GROUPS]
+        config = cell(*words)
+        seen += 1
+        assert seen < 5 * RANDOM_CELLS, "most cells are admitted"
+        if isinstance(admitted(config), str):
+            assert preflight(config), words
+            continue
+        pieces = build(config)
+        torch.manual_seed(0)
+        data = pieces.task.load(None, 0, torch.device("cpu"))
+        optimizer = pieces.make_optimizer([{"name": "weights", "params": list(pieces.network.parameters())}])
+        before = [p.detach().clone() for p in pieces.network.parameters()]
+        loss = pieces.task.loss(pieces.network(data.train(0)[0]), data.train(0)[1])
+        loss.backward()
+        assert loss.isfinite(), words
+        assert all(p.grad.isfinite().all() for p in pieces.network.parameters()), words
+        optimizer.step()
+        assert any(not torch.equal(p, q) for p, q in zip(pieces.network.parameters(), before, strict=True)), words
+        done += 1
