@@ -24,7 +24,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gradflow.instruments.gradient_flow import GradientFlow
 from gradflow.models import activations, initializers, norms, skips
+from gradflow.models.initialize import initialize
 from gradflow.models.mlp import mlp
+from gradflow.models.parts import Parts
 from gradflow.rng import stream
 from gradflow.runs.execute import quiet
 from gradflow.tasks.digits import digits
@@ -75,8 +77,8 @@ def main() -> None:
 
 
 def network(args: argparse.Namespace) -> torch.nn.Module:
-    net = mlp((1, 8, 8), 10, args.depth, args.width, activations.relu, norms.none, skips.none)
-    initializers.initialize(net, initializers.he_normal, stream(0, "init"))
+    net = mlp((1, 8, 8), 10, Parts(args.depth, args.width, activations.relu, norms.none, skips.none))
+    initialize(net, initializers.he_normal, stream(0, "init"))
     return net
 
 
@@ -125,7 +127,7 @@ class Usual(LightningModule):
 def usual(args: argparse.Namespace, task: object) -> float:
     data = task.load(Path(), 0, torch.device("cpu"))  # type: ignore[attr-defined]
     split = data.splits["train"]
-    examples = TensorDataset(data.standardize(split.x, torch.float32), split.y)
+    examples = TensorDataset(data.to_input(split.x, torch.float32), split.y)
     loader = DataLoader(examples, batch_size=args.batch, shuffle=True, drop_last=True)
     trainer = Trainer(max_steps=args.steps, max_epochs=-1, **OPTIONS)
     began = time.perf_counter()

@@ -51,3 +51,34 @@ def test_the_global_generator_is_neither_read_nor_changed():
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     assert torch.equal(draw(0, "init"), first)
+
+
+def test_first_numbers_of_successive_seeds_are_independent_and_uniform():
+    """A seed is one unit of a statistic over runs: the first draws of 2,000 have mean 1/2 and variance 1/12, and
+    neighbours no correlation; standard errors √(1/12n), √(1/180n) and 1/√n."""
+    first = torch.tensor([torch.rand((), generator=stream(seed, "init"), dtype=torch.float64) for seed in range(2000)])
+    n = len(first)
+    assert abs(first.mean() - 1 / 2) < 5 * math.sqrt(1 / 12 / n)
+    assert abs(first.var() - 1 / 12) < 5 * math.sqrt(1 / 180 / n)
+    assert abs(torch.corrcoef(torch.stack([first[1:], first[:-1]]))[0, 1]) < 5 / math.sqrt(n)
+
+
+def test_every_call_starts_a_stream_anew_and_shares_nothing():
+    one, other = stream(0, "init"), stream(0, "init")
+    torch.rand(7, generator=one)
+    assert torch.equal(torch.rand(3, generator=other), torch.rand(3, generator=stream(0, "init")))
+
+
+def test_streams_are_on_the_cpu_whatever_the_default_device():
+    """So that a seed means the same numbers on every machine."""
+    with torch.device("meta"):
+        generator = stream(0, "init")
+    assert generator.device.type == "cpu"
+    expected = torch.randn(1000, generator=generator, dtype=torch.float64, device="cpu")
+    assert torch.equal(draw(0, "init"), expected)
+
+
+def test_seeds_that_differ_only_in_high_bits_differ():
+    """All 64 bits count, as do negative seeds."""
+    seeds = [0, 1, -1, 2**32, 2**32 + 1, 2**63]
+    assert len({stream(seed, "init").initial_seed() for seed in seeds}) == len(seeds)

@@ -66,7 +66,8 @@ def he_normal(weight: Weight, generator: Generator, /, *, fan: Fan = "in", gain:
     """N(0, gain²/fan) (He et al. 2015, eq. 10): gain² = 2 makes good the half that ReLU sets to zero.
 
     Args:
-        fan: 'in' keeps the variance of the signal (eq. 10), 'out' that of the gradient (eq. 14).
+        fan: 'in' keeps the variance of the signal's elements (eq. 10), 'out' that of the gradient's elements (eq. 14),
+            whose number changes with the width: the gradient's norm, which is what instruments show, is kept by 'in'.
         gain: √2 is ReLU's; 'activation' takes the network's own, 1/√E[φ(z)²] for z ~ N(0, 1), e.g. √(2/(1+a²)) for
             leaky ReLU (eq. 15) and 1 for a linear network.
     """
@@ -127,7 +128,7 @@ def identity(weight: Weight, generator: Generator, /, *, gain: Positive = 1.0) -
         glorot_uniform(weight, generator)
         return
     weight.tensor.zero_()
-    _centre(weight.tensor).copy_(gain * torch.eye(*weight.tensor.shape[:2]))
+    _centre(weight.tensor).copy_(gain * torch.eye(*weight.tensor.shape[:2], dtype=torch.float64))
 
 
 def sparse(weight: Weight, generator: Generator, /, *, connections: Several = 15, std: Positive = 1.0) -> None:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradflow.checked import Positive, Several, Share
 from gradflow.models.layers import Reparametrization
-from gradflow.models.synchronized import batch_moments
+from gradflow.models.synchronized import batch_moments, in_several_processes
 
 GAIN_RELU = math.sqrt(2 / (1 - 1 / math.pi))
 
@@ -121,7 +121,7 @@ class BatchNorm(_BatchNorm):
         """Any layout will do."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and self.sync and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        if self.training and self.sync and in_several_processes():
             return self._over_processes(x)
         if self.training and x.numel() == self.num_features:
             raise ValueError("norm=batch needs task.batch_size of at least 2, but it is 1: one value has no variance")
@@ -155,8 +155,8 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if self.num_channels == self.num_groups and math.prod(x.shape[2:] if x.ndim == 4 else ()) == 1:
             raise ValueError(
-                f"norm of {self.num_channels} features in {self.num_groups} groups would leave one value in each, and a "
-                "value minus itself is 0: choose fewer norm.groups, or a larger width"
+                f"norm of {self.num_channels} features in {self.num_groups} groups would leave one value in each, and "
+                "a value minus itself is 0: choose fewer norm.groups, or a larger width"
             )
         if x.ndim == 3:
             return super().forward(x.flatten(0, 1)).view_as(x)

@@ -7,6 +7,11 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
 
+def in_several_processes() -> bool:
+    """Whether there are others that may have a share of the batch."""
+    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+
+
 def batch_moments(rows_NF: Tensor) -> tuple[Tensor, Tensor, int]:
     """(mean [F], variance [F] with divisor N, N) over the rows of all processes, differentiable on each.
 

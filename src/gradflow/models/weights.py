@@ -15,7 +15,7 @@ from gradflow.models.skips import Block
 Place = Literal["stem", "block", "query_key", "gate", "shortcut", "head"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weight:
     """A weight of shape [units, fan_in, *kernel].
 
