@@ -507,12 +507,17 @@ REFUSED = {
         lambda: convnet((3, 8, 8), 2, parts(2, skip=skips.highway), stages=2),
         "changes size: choose",
     ),
-    "highway without bias": (of_mlp(skips.highway, bias=False), "set model.bias=true"),
     "deepnorm without norm": (of_mlp(skips.deepnorm), "skip=deepnorm normalises the sum: choose norm=layer"),
     "deepnorm of weights": (of_mlp(skips.deepnorm, norm=norms.weight_norm), "skip=deepnorm normalises the sum"),
     "post with residual": (of_mlp(skips.residual, norm_position="post"), "leave model.norm_position=null"),
     "post with preact": (of_mlp(skips.preact_residual, norm_position="post"), "leave model.norm_position=null"),
 }
+
+
+def test_a_gate_has_a_bias_where_other_maps_have_none():
+    (block,) = mlp((4,), 2, parts(1, skip=partial(skips.highway, gate_bias=-3.0)), bias=False).blocks
+    assert torch.equal(block.gate.bias, torch.full_like(block.gate.bias, -3.0))
+    assert all(linear.bias is None for linear in block.branch.maps)
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -295,10 +295,8 @@ REFUSED = {
     "number of widths": ({"width": (8, 8, 8)}, "width lists 3 numbers for depth=2 blocks"),
     "dense": ({"skip": skips.dense}, "skip=dense makes blocks wider.*use skip=residual"),
     "fixup": ({"skip": skips.fixup_scalar}, "skip=fixup_scalar is for layers of maps and activations: use skip=rezero"),
-    "pre deepnorm": ({"skip": skips.deepnorm, "norm_position": "pre"}, "set it to post or null"),
     "deepnorm alone": ({"skip": skips.deepnorm, "norm": norms.none}, "choose norm=layer"),
     "vectors": ({"shape": (8,)}, r"needs images or sequences, but an example has shape \[8\]: set task.view=image"),
-    "highway without bias": ({"skip": skips.highway, "bias": False}, "set model.bias=true"),
 }
 
 

@@ -63,12 +63,12 @@ ORDERS = {
 
 @pytest.mark.parametrize(("order", "maps"), ORDERS)
 def test_order_of_a_branch(order, maps):
-    """As the module's table has it, with and without norm; dropout follows every activation."""
+    """As the module's table has it, with and without norm; dropout follows every activation and ends a bare branch."""
     expected = ORDERS[order, maps]
     assert word(unit(maps).branch(order)) == expected
     assert word(unit(maps, norm=norms.none).branch(order)) == expected.replace("N ", "").replace(" N", "")
     assert word(unit(maps).branch(order, normalized=False)) == expected.replace("N ", "").replace(" N", "")
-    assert word(unit(maps, dropout=0.5).branch(order)) == expected.replace("φ", "φ d")
+    assert word(unit(maps, dropout=0.5).branch(order)) == expected.replace("φ", "φ d") + " d" * (order == "bare")
 
 
 def test_a_norm_after_the_activation():

@@ -67,6 +67,8 @@ IMPOSSIBLE = [
     (["model=transformer_encoder", "model.heads=5"], ["model.heads=5", "width=64"]),
     (["model=transformer_encoder", "model.patch=3"], ["model.patch=3", "8×8"]),
     (["model=transformer_encoder", "skip=preact_residual"], ["skip=residual", "model.norm_position=pre"]),
+    (["skip=deepnorm", "norm=layer", "model.norm_position=pre"], ["norm_position=pre", "norm_position=null"]),
+    (["model=resnet", "skip=highway"], ["skip=highway", "one width"]),
     (["model=transformer_encoder", "skip=dense"], ["skip=dense", "transformer_encoder"]),
     (["model=transformer_encoder", "task.view=flat"], ["transformer_encoder", "task.view=image or sequence"]),
     (["skip=residual", "model.norm_position=post"], ["model.norm_position=post", "null"]),
@@ -109,6 +111,7 @@ QUESTIONABLE = [
     (["init=deepnorm"], "skip=deepnorm"),
     (["skip=fixup_scalar"], "init=fixup"),
     (["norm=scaled_weight_standardization", "init=sparse"], "undoes init=sparse"),
+    (["norm=scaled_weight_standardization", "activation=tanh"], "norm.gain is that of ReLU"),
     (["skip=rezero", "norm=batch"], "without normalisation"),
 ]
 

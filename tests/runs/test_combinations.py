@@ -86,7 +86,8 @@ def test_every_structure_trains_a_step_on_the_meta_device_or_is_refused(cell, mo
         assert not missing, (activation, norm, missing[:3])
         trained += 1
     assert refused + trained == len(WORDS["activation"]) * len(WORDS["norm"])
-    if (model, skip) not in {("transformer_encoder", word) for word in ("preact_residual", "dense", "fixup_scalar")}:
+    never = {("transformer_encoder", word) for word in ("preact_residual", "dense", "fixup_scalar")}
+    if (model, skip) not in {*never, ("resnet", "highway")}:
         assert trained >= 19 * 4, "most activations go with most norms"
 
 
@@ -98,12 +99,13 @@ def test_every_init_fills_every_structure_that_admits_it(cell, init):
         config = cell(model, "tanh", init, norm, skip)
         if isinstance(admitted(config), str):
             continue
-        network = build(config).network
+        pieces = build(config)
+        network = pieces.network
         assert all(p.isfinite().all() for p in network.parameters()), (model, norm, skip)
-        x = torch.randn(8, *build(config).task.input_shape, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(8, *pieces.task.input_shape, generator=torch.Generator().manual_seed(0))
         assert network(x).isfinite().all(), (model, norm, skip)
         filled += 1
-    assert filled > 90
+    assert filled > (10 if init == "fixup" else 90), "fixup goes with six skips and no norm"
 
 
 def test_300_random_cells_train_a_step_for_real(cell):

@@ -26,8 +26,8 @@ def assemble(
 ) -> Network:
     """Put a model together.
 
-    Pre-activated blocks want a stem that ends with its linear map and a head that begins with norm and activation
-    (He et al. 2016b, section 3.1 and appendix); others a stem that is a whole layer and a head that is linear.
+    Pre-activated blocks want a stem that ends with its linear map and a head that begins with norm and activation;
+    others a stem that is a whole layer and a head that is linear.
 
     Args:
         parts: of the blocks.
@@ -45,18 +45,18 @@ def assemble(
     for index in range(parts.depth):
         blocks.append(parts.skip(unit(index, now)))
         now = getattr(blocks[-1], "width_out", now)
-    ending: list[nn.Module] = []
+    ending: list[nn.Module | None] = []
+    stem: nn.Module
     if getattr(blocks[0], "preactivated", False):
-        linear = make(features, width)
+        stem = linear = make(features, width)
         attach(parts.norm(width), linear)  # a normalisation of weights; one of activations comes with block 0
-        stem: nn.Module = linear
-        activation = parts.activation()
-        norm = parts.norm(now)
-        ending = [norm, activation] if acts_on_activations(norm) else [activation]
+        activation, norm = parts.activation(), parts.norm(now)
+        ending = [norm if acts_on_activations(norm) else None, activation, parts.drop()]
         now = units_out(activation, now)
     else:
         stem = layer(parts, make, features, width, position)
-    return Network(nn.Sequential(*before, stem), blocks, nn.Sequential(*ending, *pool, Linear(now, outputs)))
+    head = [module for module in (*ending, *pool, Linear(now, outputs)) if module is not None]
+    return Network(nn.Sequential(*before, stem), blocks, nn.Sequential(*head))
 
 
 class MeanOverPositions(nn.Module):

@@ -56,7 +56,9 @@ def residual(unit: Unit, /, *, shortcut: Shortcut = "zero_pad") -> Block:
 def preact_residual(unit: Unit, /, *, shortcut: Shortcut = "zero_pad") -> Block:
     """x + F(x) with norm and activation before each map (He et al. 2016b, eqs. 3 and 5, figure 1b).
 
-    Nothing follows the addition: ∂L/∂x_l = ∂L/∂x_L (1 + ∂/∂x_l ΣF), so that the gradient reaches every block.
+    Nothing follows the addition: ∂L/∂x_l = ∂L/∂x_L (1 + ∂/∂x_l ΣF), so that the gradient reaches every block. The first
+    shortcut carries the stem's bare map, as in the analysis of De & Smith 2020; He et al. 2016b (section 3.3) apply the
+    first norm and activation before the two paths part.
 
     Args:
         shortcut: see `residual`.
@@ -116,7 +118,8 @@ def fixup_scalar(unit: Unit, /, *, shortcut: Shortcut = "zero_pad") -> Block:
     """φ(x + s F(x) + b): the scalars of Fixup (Zhang et al. 2019, section 3.1 and figure 1, right).
 
     One learnt number is added before every linear map and every activation and after the branch, and one multiplies
-    the branch. To be used with `init=fixup`, whose rules 1 and 2 it completes.
+    the branch. Stem and head have none: their own biases do for them. To be used with `init=fixup`, whose rules 1 and 2
+    it completes.
 
     Args:
         shortcut: see `residual`.
@@ -155,7 +158,8 @@ def stochastic_depth(unit: Unit, /, *, survival: Share = 0.5, shortcut: Shortcut
     """φ(x + b F(x)), b one with probability p_l and else zero, for a whole batch; p_l F(x) at evaluation (Huang et al.
     2016, eqs. 2, 4, 5). b is drawn anew at every step from torch's global generator.
 
-    A dropped branch is multiplied by zero, not left out: its gradient is a zero, and no time is saved.
+    A dropped branch is multiplied by zero, not left out: its gradient is a zero, its batch norm's running statistics
+    move, and no time is saved.
 
     Args:
         survival: p_L of the last block; p_l falls to it linearly from 1 (eq. 4; 0.5 as in section 4).
@@ -243,8 +247,7 @@ class Highway(Block):
         super().__init__(unit.width_out)
         self.branch = unit.branch("layer")
         self.gate: Map = unit.gate()
-        if self.gate.bias is None:
-            raise ValueError("skip=highway needs the bias of its gate: set model.bias=true")
+        assert self.gate.bias is not None
         nn.init.constant_(self.gate.bias, gate_bias)
         self.after = unit.after_sum("layer")
 

@@ -12,7 +12,7 @@ def in_several_processes() -> bool:
     return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
 
 
-def batch_moments(rows_NF: Tensor) -> tuple[Tensor, Tensor, int]:
+def batch_moments(rows_NF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(mean [F], variance [F] with divisor N, N) over the rows of all processes, differentiable on each.
 
     The variance is that of deviations from the common mean, which loses nothing where the mean is large.
@@ -21,4 +21,4 @@ def batch_moments(rows_NF: Tensor) -> tuple[Tensor, Tensor, int]:
     torch.distributed.all_reduce(count)
     mean = all_reduce(rows_NF.sum(0)) / count  # type: ignore[no-untyped-call]
     variance = all_reduce((rows_NF - mean).square().sum(0)) / count  # type: ignore[no-untyped-call]
-    return mean, variance, int(count)
+    return mean, variance, count

@@ -37,8 +37,7 @@ def transformer_encoder(
 
     A block is one layer of Vaswani et al. 2017, section 3.1: self-attention and a feed-forward network, each inside its
     own skip. `norm_position=post` with `skip=residual norm=layer` is the paper's LN(x + F(x)); 'pre' is x + F(LN(x))
-    with one more norm before the head (Xiong et al. 2020, figure 1); `skip=rezero norm=none` and `skip=deepnorm` bring
-    their own.
+    with one more norm before the head (Xiong et al. 2020, figure 1), whatever the skip; `skip=deepnorm` has its own.
 
     Args:
         input_shape: an image [channels, height, width] is cut into patches, a sequence [steps, features] is taken
@@ -73,8 +72,6 @@ def transformer_encoder(
 
     blocks = [block(index) for index in range(parts.depth)]
     brings_its_own = isinstance(blocks[0][0], DeepNorm)  # type: ignore[index]
-    if brings_its_own and norm_position == "pre":
-        raise ValueError("model.norm_position=pre: skip=deepnorm normalises after the addition; set it to post or null")
     ending = [parts.norm(width)] if position == "pre" and not brings_its_own else []
     ending = [norm for norm in ending if acts_on_activations(norm)]
     head = nn.Sequential(*ending, MeanOverPositions(), Linear(width, outputs))
@@ -98,7 +95,7 @@ class SublayerUnit:
         width: int,
         position: Position,
         make: Callable[[], Sublayer],
-        linear: Callable[[int, int], Linear],
+        linear: Callable[..., Linear],
     ) -> None:
         self.parts, self.index, self.count, self.position = parts, index, count, position
         self.width_in = self.width_out = width
@@ -124,7 +121,7 @@ class SublayerUnit:
         return nn.Identity()
 
     def gate(self) -> Map:
-        linear = self.linear(self.width_in, self.width_out)
+        linear = self.linear(self.width_in, self.width_out, bias=True)
         linear.role = "gate"
         return linear
 
@@ -149,9 +146,7 @@ class Attention(Sublayer):
     Queries, keys, values and output have a map each, so that initialisers see each with its own fans.
     """
 
-    def __init__(
-        self, width: int, heads: int, linear: Callable[[int, int], Linear], norm: Callable[[int], nn.Module]
-    ) -> None:
+    def __init__(self, width: int, heads: int, linear: Callable[..., Linear], norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.heads = heads
         self.query, self.key = linear(width, width), linear(width, width)
@@ -172,7 +167,7 @@ class Attention(Sublayer):
 class FeedForward(Sublayer):
     """map → activation → map, each token alone (Vaswani et al. 2017, eq. 2): [B, T, F] to the same."""
 
-    def __init__(self, width: int, hidden: int, linear: Callable[[int, int], Linear], parts: Parts) -> None:
+    def __init__(self, width: int, hidden: int, linear: Callable[..., Linear], parts: Parts) -> None:
         super().__init__()
         self.activation = parts.activation()
         self.first = linear(width, units_in(self.activation, hidden))

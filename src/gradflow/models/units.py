@@ -4,7 +4,7 @@
     bare           M N φ, … M N       the activation follows the addition: He et al. 2016, figure 2
     preactivation  N φ M, N φ M …     nothing follows the addition: He et al. 2016b, figure 1b
 
-M linear map, N normalisation, φ activation followed by dropout.
+M linear map, N normalisation, φ activation followed by dropout; a bare branch has dropout at its end too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gradflow.models.parts import Parts, units_in, units_out
 Order = Literal["layer", "bare", "preactivation"]
 Shortcut = Literal["identity", "zero_pad", "projection"]
 Position = Literal["pre", "post"]
-MakeMap = Callable[[int, int], Map]
+MakeMap = Callable[..., Map]  # (units in, units out, *, bias=…)
 
 
 class Unit(Protocol):
@@ -57,7 +57,7 @@ class Unit(Protocol):
         """From the unit's input to the height and width of its output."""
 
     def gate(self) -> Map:
-        """A linear map of the branch's own kind, for a gate."""
+        """A linear map of the branch's own kind, for a gate; it always has a bias."""
 
 
 class LayerUnit:
@@ -106,11 +106,11 @@ class LayerUnit:
             activation, drop = self.parts.activation(), self.parts.drop()
             if order == "preactivation":
                 linear = make(units_out(activation, width), self.width_out)
-                row = [self._norm(width, linear, normalized), activation, drop, linear]
+                row: list[nn.Module | None] = [self._norm(width, linear, normalized), activation, drop, linear]
             elif order == "bare" and len(maps) == len(self.maps) - 1:
                 linear = make(width, self._units_of_a_sum(activation))
                 last_norm = self._norm(self.width_out, linear, normalized)
-                row = [linear, last_norm]
+                row = [linear, last_norm, nn.Dropout(self.parts.dropout) if self.parts.dropout else None]
             elif self.position == "post":
                 linear = make(width, units_in(activation, self.width_out))
                 row = [linear, activation, drop, self._norm(self.width_out, linear, normalized)]
@@ -152,7 +152,7 @@ class LayerUnit:
         return nn.AvgPool2d(self.stride, ceil_mode=True) if self.stride > 1 else nn.Identity()
 
     def gate(self) -> Map:
-        linear = self.maps[0](self.width_in, self.width_out)
+        linear = self.maps[0](self.width_in, self.width_out, bias=True)
         linear.role = "gate"
         return linear
 

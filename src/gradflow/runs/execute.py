@@ -194,7 +194,11 @@ def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder
         "outputs": pieces.task.outputs,
         "chance": pieces.task.chance,
         "test_size": len(learner.data.splits["test"]),
-        "metrics": {name: value for name, value in sorted(recorder.final.items()) if math.isfinite(value)},
+        "metrics": {
+            name: value
+            for name, value in sorted(recorder.final.items())
+            if math.isfinite(value) and name != "pretrain/level"
+        },
         "gradient": None
         if ratio is None
         else {"ratio": ratio.value, **{k: v for k, v in asdict(ratio).items() if k != "value"}},

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gradflow.models.norms import GAIN_RELU
 from gradflow.runs.config import Config
 from gradflow.runs.identity import labels
 
@@ -64,6 +65,8 @@ def _refused(config: Config, words: _Words) -> Iterator[str]:
         yield "init=fixup counts layers of maps, not attention: use skip=rezero or skip=deepnorm init=deepnorm"
     if words.init == "lsuv" and words.norm in ("scaled_weight_standardization", "spectral"):
         yield f"init=lsuv rescales weights, which norm={words.norm} undoes: use norm=none, or another init"
+    if words.skip == "deepnorm" and config.model.get("norm_position") == "pre":
+        yield "model.norm_position=pre: skip=deepnorm normalises after the addition; set model.norm_position=null"
     if words.skip == "preact_residual" and words.model == "transformer_encoder":
         yield (
             "skip=preact_residual with model=transformer_encoder is pre-LN: "
@@ -84,8 +87,11 @@ def _questioned(config: Config, words: _Words) -> Iterator[str]:
         yield "skip=deepnorm and init=deepnorm are two halves of one method (Wang et al. 2022); here is only one"
     if (words.init == "fixup") != (words.skip == "fixup_scalar"):
         yield "skip=fixup_scalar and init=fixup are two parts of one method (Zhang et al. 2019); here is only one"
-    if words.norm == "scaled_weight_standardization" and words.init in ("delta_orthogonal", "identity", "sparse"):
+    standardized = words.norm == "scaled_weight_standardization"
+    if standardized and words.init in ("delta_orthogonal", "identity", "sparse"):
         yield f"norm=scaled_weight_standardization subtracts each unit's mean, which undoes init={words.init}"
+    if standardized and words.activation != "relu" and config.norm["gain"] == GAIN_RELU:
+        yield f"norm.gain is that of ReLU, 1/sqrt(Var relu(z)); activation={words.activation} has another"
     if words.skip in ("rezero", "skipinit", "fixup_scalar") and words.norm not in ("none", *ON_WEIGHTS):
         yield f"skip={words.skip} was made to do without normalisation; norm={words.norm} is added to it here"
 
