@@ -174,7 +174,7 @@ def test_all_faults_of_a_plan_are_told_at_once_and_nothing_is_written(cli, tmp_p
     said = cli("sweep", "depth=2,3", "width=[8,4],8", "seed=range(5)", "skip=none,residual")
     assert said.code == 2
     assert "15 of 40 cells cannot run; nothing was trained" in said.err
-    rows = [re.split(r"  +", line.strip()) for line in said.err.splitlines() if re.match(r"^ +\d+ ", line)]
+    rows = [re.split(r"  +", line.strip()) for line in said.err.splitlines() if re.match(r"^ +\d+  ", line)]
     assert [int(row[0]) for row in rows] == [10, 5] or [int(row[0]) for row in rows] == [5, 10]
     assert list(tmp_path.iterdir()) == []
 

@@ -8,6 +8,7 @@ from torch import nn
 from gradflow.instruments.blocks import find_blocks
 from gradflow.models import activations, norms, skips
 from gradflow.models.mlp import mlp
+from gradflow.models.parts import Parts
 
 
 def tower(depth: int = 3) -> nn.Module:
@@ -24,14 +25,14 @@ def described(model: nn.Module, names: list[str] | None = None) -> list[tuple[st
 
 def test_a_network_is_stem_blocks_head():
     """Also inside another module, such as a LightningModule; only blocks have an index."""
-    network = mlp((4,), 2, 3, 5, activations.relu, norms.layer, skips.residual)
+    network = mlp((4,), 2, Parts(3, 5, activations.relu, norms.layer, skips.residual))
     expected = [("stem", None, 4), ("blocks.00", 0, 4), ("blocks.01", 1, 4), ("blocks.02", 2, 4), ("head", None, 2)]
     assert described(network) == described(nn.ModuleDict({"net": network})) == expected
 
 
 @pytest.mark.parametrize("depth", [2, 100, 101, 1001])
 def test_names_sort_in_the_order_of_the_blocks(depth):
-    network = mlp((1,), 1, depth, 1, activations.linear, norms.none, skips.none, bias=False)
+    network = mlp((1,), 1, Parts(depth, 1, activations.linear, norms.none, skips.none), bias=False)
     names = [block.name for block in find_blocks(network) if block.index is not None]
     assert names == sorted(names)
     assert len(set(names)) == depth

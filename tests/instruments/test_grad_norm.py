@@ -13,15 +13,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gradflow.instruments.blocks import Block, find_blocks
 from gradflow.instruments.grad_norm import GradNorm
 from gradflow.models import activations, initializers, norms, skips
-from gradflow.models.initializers import initialize
+from gradflow.models.initialize import initialize
 from gradflow.models.mlp import mlp
 from gradflow.models.network import Network
+from gradflow.models.parts import Parts
 from gradflow.rng import stream
 from gradflow.training.optimizers import parameter_groups
 
 
 def network(depth: int = 4, width: int = 8, activation: str = "tanh", init: str = "he_normal") -> Network:
-    made = mlp((5,), 3, depth, width, getattr(activations, activation), norms.layer, skips.none)
+    made = mlp((5,), 3, Parts(depth, width, getattr(activations, activation), norms.layer, skips.none))
     initialize(made, getattr(initializers, init), stream(0, "init"))
     return made
 
@@ -112,7 +113,7 @@ def test_fifty_sigmoid_blocks_in_float32():
 
     The reference sums float32's own gradients in Python's integers, where nothing underflows.
     """
-    model = mlp((64,), 10, 50, 64, activations.sigmoid, norms.none, skips.none)
+    model = mlp((64,), 10, Parts(50, 64, activations.sigmoid, norms.none, skips.none))
     initialize(model, initializers.fan_in_uniform, stream(0, "init"))
     x, y = torch.randn(64, 64, generator=stream(0, "x")), torch.arange(64) % 10
     nn.functional.cross_entropy(model(x), y).backward()

@@ -22,8 +22,9 @@ from gradflow import GradientFlow
 from gradflow.instruments.grad_norm import Row
 from gradflow.instruments.gradient_flow import LOGGED_BLOCKS, Measurement, logged_scalars
 from gradflow.models import activations, initializers, norms, skips
-from gradflow.models.initializers import initialize
+from gradflow.models.initialize import initialize
 from gradflow.models.mlp import mlp
+from gradflow.models.parts import Parts
 from gradflow.rng import stream
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -291,7 +292,7 @@ class Deep(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = mlp((5,), 1, 100, 64, activations.sigmoid, norms.none, skips.none)
+        self.net = mlp((5,), 1, Parts(100, 64, activations.sigmoid, norms.none, skips.none))
         initialize(self.net, initializers.glorot_uniform, stream(0, "init"))
 
     def training_step(self, batch: list[Tensor]) -> Tensor:

@@ -74,7 +74,7 @@ def test_the_quickstart_has_thirty_cells_of_five_recipes():
     assert (plan.name, folder.name, len(plan.runs)) == ("quickstart", "quickstart", 30)
     recipes = [
         *("sigmoid · fan_in_uniform", "tanh · glorot_uniform", "relu · he_normal"),
-        *("relu · he_normal · batch", "relu · he_normal · residual"),
+        *("relu · he_normal · batch", "relu · he_normal · preact_residual"),
     ]
     assert {(r.labels["recipe"], r.labels["depth"], r.labels["seed"]) for r in plan.runs} == {
         (recipe, depth, seed) for recipe in recipes for depth in (2, 10, 30) for seed in (0, 1)

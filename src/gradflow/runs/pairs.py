@@ -5,16 +5,17 @@ What the shapes of a network forbid is told by the network itself, when it is bu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gradflow.models.norms import GAIN_RELU
 from gradflow.runs.config import Config
 from gradflow.runs.identity import labels
 
 ON_WEIGHTS = ("weight_norm", "scaled_weight_standardization", "spectral")
 # Skips whose branch can begin as zero and still learn: a sum passes the gradient on, and nothing follows the last map.
 ZEROABLE = ("residual", "preact_residual", "scaled_residual", "stochastic_depth", "fixup_scalar", "dense")
+GAIN_RELU = math.sqrt(2 / (1 - 1 / math.pi))  # as in conf/norm/scaled_weight_standardization.yaml
 INITS_TO_ZERO = ("fixup", "zero_last")
 
 
