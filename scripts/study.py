@@ -31,7 +31,10 @@ LEGEND = "test accuracy in %; v vanishing, 0 dead (gradient exactly zero), x exp
 
 def study(words: list[str]) -> int:
     """Train what is missing and print the tables; the sweep's exit status."""
-    status = main(["sweep", "+sweep=study", "sweep.name=study", *words])
+    try:
+        main(["sweep", "+sweep=study", "sweep.name=study", *words])
+    except SystemExit as ended:
+        status = int(ended.code or 0)
     folder = Path(os.environ.get("GRADFLOW_SWEEPS_DIR", "sweeps")) / "study"
     if (folder / "plan.json").exists():
         show(collect(folder), Console(highlight=False, width=160))

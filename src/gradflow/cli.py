@@ -110,7 +110,8 @@ def sweep(options: argparse.Namespace, typed: list[str]) -> int:
     stop = Stop()
     with composer(options.config_dir) as compose, stop.on_signals():
         try:
-            prepared = launch.prepare(compose, options.overrides, _command(typed))
+            with console.status("planning: every cell is composed, checked and built without memory"):
+                prepared = launch.prepare(compose, options.overrides, _command(typed))
         except Refused as refused:
             _tell_refused(refused)
             return USAGE
