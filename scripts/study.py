@@ -22,11 +22,11 @@ from gradflow.cli import main
 from gradflow.runs.planfile import Collection, collect
 from gradflow.runs.record import Record
 
-MARKS = {"healthy": "", "stagnant": "s", "vanishing": "v", "exploding": "x", "dead": "0", "diverged": "!"}
+MARKS = {"healthy": "", "stagnant": "s", "vanishing": "v", "exploding": "x", "dead": "d", "diverged": "!"}
 COLOURS = {"healthy": "green", "stagnant": "yellow", "vanishing": "magenta", "dead": "magenta"}
 SHORT = {"glorot_uniform": "glorot", "he_normal": "he", "orthogonal": "orthog.", "none": "–", "residual": "res."}
 ACROSS = ("init", "norm", "skip")
-LEGEND = "test accuracy in %; v vanishing, 0 dead (gradient exactly zero), x exploding, ! diverged, s at chance"
+LEGEND = "test accuracy in %; v vanishing, d dead (gradient exactly zero), x exploding, ! diverged, s at chance"
 
 
 def study(words: list[str]) -> int:

@@ -19,6 +19,7 @@ from gradflow.runs.execute import Outcome, execute
 from gradflow.runs.identity import run_id
 from gradflow.runs.record import locked, read
 from gradflow.runs.stop import Stop
+from gradflow.training.learner import Learner
 from gradflow.training.optimizers import parameter_groups
 
 # Intervals without a common multiple, so that a run stops between any two of them.
@@ -239,6 +240,24 @@ def test_a_run_that_is_stopped_before_its_first_step_begins_anew(configure, undi
     config = configure(*AWKWARD)
     assert train(config, StopAt(0)).state == "preempted"
     assert not (path_of(config) / "checkpoints").exists()
+    assert train(config).state == "completed"
+    assert evidence(path_of(config)) == undisturbed(config)
+
+
+@pytest.mark.parametrize("phase", ["validation", "test"])
+def test_a_stop_does_not_wait_for_a_long_evaluation(configure, undisturbed, evidence, monkeypatch, phase):
+    config, stop = configure(*AWKWARD, "trainer.checkpoint_every_n_steps=3"), Stop()
+    begin = getattr(Learner, f"on_{phase}_epoch_start")
+
+    def ask_and_begin(learner: Learner) -> None:
+        if learner.steps_done > 5:
+            stop.request()
+        begin(learner)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, f"on_{phase}_epoch_start", ask_and_begin)
+        patch.setattr("gradflow.runs.recorder.PATIENCE", -1.0)
+        assert train(config, stop).state == "preempted"
     assert train(config).state == "completed"
     assert evidence(path_of(config)) == undisturbed(config)
 

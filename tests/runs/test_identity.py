@@ -124,7 +124,11 @@ def test_labels_tell_every_part_of_the_recipe_and_lists_in_one_word(compose):
 
 
 def test_a_choice_without_effect_leaves_the_id_alone(compose):
-    """The number of steps where epochs count."""
+    """The number of steps where epochs count, the place of a norm that is none."""
+    same = [["model.norm_position=post"], []]
+    assert len({run_id(compose.config(words)) for words in same}) == 1
+    other = [["norm=layer", "model.norm_position=post"], ["norm=layer"]]
+    assert len({run_id(compose.config(words)) for words in other}) == 2
     same = [["trainer.max_epochs=3", "trainer.max_steps=7"], ["trainer.max_epochs=3"]]
     assert len({run_id(compose.config(words)) for words in same}) == 1
 

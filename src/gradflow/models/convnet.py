@@ -47,8 +47,16 @@ def convnet(
     """
     if len(input_shape) != 3:
         raise ValueError(
-            f"model=convnet needs images, but an example has shape {list(input_shape)}: set task.view=image"
+            f"model=convnet needs images, but an example has shape {list(input_shape)}: set task.view=image, or choose an image task"
         )
+    smallest = min(input_shape[1:])
+    for stride in (stem_stride, *[2] * (stages - 1), 1):
+        if padding == "circular" and kernel_size // 2 > smallest:
+            raise ValueError(
+                f"model.kernel_size={kernel_size} wraps more than once around an image of {smallest} pixels: choose a "
+                "smaller one, or model.padding=zero"
+            )
+        smallest = -(-smallest // stride)
     if stages > parts.depth:
         raise ValueError(f"model.stages={stages} exceeds depth={parts.depth}: a stage has at least one block")
     convolution = partial(Conv2d, kernel_size=kernel_size, padding=padding, bias=bias)

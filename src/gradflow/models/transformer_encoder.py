@@ -222,7 +222,7 @@ def _stem(input_shape: tuple[int, ...], patch: int, width: int, linear: Callable
         return nn.Sequential(linear(features, width), Positions(tokens, width))
     raise ValueError(
         f"model=transformer_encoder needs images or sequences, but an example has shape {list(input_shape)}: "
-        "set task.view=image or sequence"
+        "set task.view=image or sequence, or choose an image task"
     )
 
 

@@ -26,6 +26,7 @@ from gradflow.runs.record import DONE, Record
 ZERO, BROKEN = "#d9d9d9", "#d62728"  # exactly zero; non-finite
 FINE_TUNING = "#e6007e"  # the line at its start, seen on every colour of the scale and on white
 COLUMNS = 5  # panels side by side
+MOST_PANELS = 60  # in one picture; more would neither be read nor be drawn in reasonable time
 KEY_HEIGHT = 0.18  # inches for a row of the legend
 PANEL_LETTERS = 26  # that fit above a panel
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -78,10 +79,12 @@ def _title(cell: tuple[object, ...], told: list[str]) -> str:
 
 def draw(collection: Collection) -> Figure | None:
     """One panel per recipe at the greatest depth, on one colour scale; None if no run has gradients on record."""
-    depth, shown = panels(collection)
-    shown = [panel for panel in shown if panel.values.size]
+    depth, found = panels(collection)
+    found = [panel for panel in found if panel.values.size]
+    shown = found[:MOST_PANELS]
     if not shown:
         return None
+    left_out = f" (the first {MOST_PANELS} of {len(found)} cells)" if len(found) > MOST_PANELS else ""
     finite = np.concatenate([panel.values[np.isfinite(panel.values)] for panel in shown])
     low, high = (finite.min(), finite.max()) if finite.size else (-1.0, 0.0)
     scale = Normalize(np.floor(low), max(np.ceil(high), np.floor(low) + 1))
@@ -101,7 +104,7 @@ def draw(collection: Collection) -> Figure | None:
         below = KEY_HEIGHT * _key_rows(len(keys), axes.shape[1])
         figure.supxlabel("training step", fontsize=8, y=(0.06 + below) / figure.get_figheight(), va="bottom")
         figure.suptitle(
-            f"{collection.name}:{_break(axes.shape[1])}gradient norm by block and step, depth {depth}",
+            f"{collection.name}:{_break(axes.shape[1])}gradient norm by block and step, depth {depth}{left_out}",
             fontsize=9,
             y=1 - 0.12 / figure.get_figheight(),
             va="top",

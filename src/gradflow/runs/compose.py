@@ -112,6 +112,8 @@ class Composer:
                 if name == "experiment" and override.value() is None:
                     continue  # the default: no experiment
                 fault = self._group_fault(override)
+                if override.type is OverrideType.ADD and name in (*self._top(), "experiment"):
+                    fault = f"{name} has a value already; write it without '+'"
                 if fault:
                     faults.append(f"{override.input_line}: {fault}")
                 # Hydra drops a group whose list is empty, and the key with it
@@ -260,6 +262,8 @@ def _set(config: DictConfig, override: Override) -> str | None:
     if override.type is OverrideType.CHANGE and (not isinstance(holder, DictConfig) or leaf not in holder):
         return _unknown(config, key, str(line))
     value = override.value()
+    if isinstance(value, list) and isinstance(OmegaConf.select(config, key), DictConfig):
+        return f"{line}: {key} takes one value; several make a sweep: {key}={','.join(map(str, value))}"
     if isinstance(value, dict) and isinstance(OmegaConf.select(config, key), DictConfig):
         strange = [str(name) for name in value if name not in OmegaConf.select(config, key)]
         if strange and override.type is OverrideType.CHANGE:

@@ -10,6 +10,7 @@ from gradflow.runs.config import FACTORS, NUMBERS, Config
 from gradflow.runs.planfile import RECIPE
 
 BUDGET = ("max_steps", "max_epochs", "max_time")
+NO_NORM = "gradflow.models.norms.none"
 Label = str | int | float | bool | None
 
 
@@ -22,6 +23,8 @@ def science(config: Config) -> dict[str, Any]:
     values = config.model_dump()
     if values["trainer"]["max_epochs"] is not None:
         values["trainer"]["max_steps"] = None  # what has no effect must not tell equal runs apart
+    if "norm_position" in values["model"] and values["norm"]["_target_"] == NO_NORM:
+        values["model"]["norm_position"] = None
     return {
         **{name: values[name] for name in (*FACTORS, *NUMBERS)},
         "remedy": [{"name": name, **node} for name, node in values["remedy"].items()],

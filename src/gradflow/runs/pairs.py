@@ -16,6 +16,8 @@ ON_WEIGHTS = ("weight_norm", "scaled_weight_standardization", "spectral")
 # Skips whose branch can begin as zero and still learn: a sum passes the gradient on, and nothing follows the last map.
 ZEROABLE = ("residual", "preact_residual", "scaled_residual", "stochastic_depth", "fixup_scalar", "dense")
 GAIN_RELU = math.sqrt(2 / (1 - 1 / math.pi))  # as in conf/norm/scaled_weight_standardization.yaml
+# Skips after whose sum nothing follows: the output of a block is its input and something.
+CARRYING = ("preact_residual", "scaled_residual", "rezero", "skipinit", "dense")
 INITS_TO_ZERO = ("fixup", "zero_last")
 
 
@@ -82,6 +84,21 @@ def _questioned(config: Config, words: _Words) -> Iterator[str]:
         yield f"activation=selu has its fixed point with init=lecun_normal, not {words.init}"
     if words.activation == "selu" and words.norm != "none":
         yield f"activation=selu normalises by itself; with norm={words.norm} it is no longer that experiment"
+    if words.model == "resnet" and (words.skip, words.norm) == ("none", "none"):
+        yield "model=resnet with skip=none norm=none is a plain network; He et al. 2016 have norm=batch skip=residual"
+    if words.model == "transformer_encoder" and words.skip == "none":
+        yield "model=transformer_encoder with skip=none has no residual connections; usual are skip=residual norm=layer"
+    pretraining = config.remedy.get("layerwise_pretraining")
+    if pretraining and config.trainer.max_time is not None:
+        yield (
+            "remedy.layerwise_pretraining shares out trainer.max_steps: where trainer.max_time ends the run before, "
+            "less or nothing is left for fine-tuning"
+        )
+    if pretraining and pretraining.get("objective") == "autoencoder" and words.skip in CARRYING:
+        yield (
+            f"remedy.layerwise_pretraining.objective=autoencoder: with skip={words.skip} a block's output holds its "
+            "input, so that there is little to learn; use objective=supervised"
+        )
     if words.init == "delta_orthogonal" and words.model in ("mlp", "transformer_encoder"):
         yield f"init=delta_orthogonal is for convolutions; model={words.model} has none in its blocks: it is orthogonal"
     if (words.init == "deepnorm") != (words.skip == "deepnorm"):

@@ -21,6 +21,7 @@ from gradflow.runs.stop import InterruptedRun, Stop
 from gradflow.training.learner import Learner
 
 HEARTBEAT = 2.0  # seconds between two writes of status.json
+PATIENCE = 3.0  # seconds for which an evaluation goes on after a wish to stop
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
@@ -64,7 +65,7 @@ class Recorder(Callback):
         self.clock: list[list[float]] = []
         self._seen = 0
         self._loss = math.nan
-        self._beat = self._told = 0.0
+        self._beat = self._told = self._asked = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
@@ -97,12 +98,28 @@ class Recorder(Callback):
         step = _learner(pl_module).steps_done
         if not self.clock or self.clock[-1][0] != step:  # the first batch; by now the device has caught up
             self.clock.append([step, self._seconds()])
+        self._listen()
+
+    def on_test_batch_start(self, *_: Any) -> None:
+        self._listen()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.collect(trainer, _learner(pl_module))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.collect(trainer, _learner(pl_module))
+
+    def _listen(self) -> None:
+        """An evaluation that takes long must not keep a wish to stop waiting; the run then goes on from its last
+        checkpoint, so that a short one had better be finished."""
+        now = time.monotonic()
+        if self.stop.requested:
+            self._asked = self._asked or now
+            if now - self._asked > PATIENCE:
+                raise InterruptedRun
+        if now - self._beat > HEARTBEAT:
+            self._beat = now
+            self.write_status()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.train_seconds = self._seconds()

@@ -27,7 +27,7 @@ from gradflow.training.remedy import Pretraining, Remedy, Schedule, Stage
 if TYPE_CHECKING:
     from gradflow.tasks.task import Task, TaskData
 
-EVALUATION_BATCH = 2_000  # examples at once when nothing is differentiated
+EVALUATION_BATCH = 500  # examples at once when nothing is differentiated; a stop waits for one of them
 
 
 @dataclass(frozen=True)

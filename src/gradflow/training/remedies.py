@@ -46,9 +46,9 @@ def agc(seed: int, /, *, clip_factor: Positive = 0.01, eps: Positive = 1e-3) -> 
     """Adaptive gradient clipping, unit by unit (Brock, De, Smith & Simonyan 2021, eq. 3):
     G_i ← λ · (‖W_i‖* / ‖G_i‖) · G_i where ‖G_i‖ / ‖W_i‖* > λ, with ‖W_i‖* = max(‖W_i‖, ε).
 
-    A unit is a row of a weight [fan_out, fan_in, *kernel], its norm taken over all but the first axis. Biases and
-    norm scales, which have no fan-in, are left alone, and so is the last linear map, as in the paper (section 4.1):
-    the head and the temporary maps of pre-training.
+    A unit is a row of a weight [fan_out, fan_in, *kernel], its norm taken over all but the first axis. The last linear
+    map is left alone, as in the paper (section 4.1): the head and the temporary maps of pre-training. So are vectors
+    and scalars, for which eq. 3 names no unit; other implementations clip each of them as one.
 
     Args:
         clip_factor: λ; 0.01 as in the paper for batches of 4,096, more for smaller ones.
@@ -77,7 +77,7 @@ def warmup(seed: int, /, *, steps: Count = 100) -> Remedy:
     Step k < `steps` has the factor (k + 1) / (steps + 1). After pre-training it counts from where fine-tuning starts.
 
     Args:
-        steps: 0 for none; 100, a fifth of the default budget.
+        steps: 0 for none; 100, a fifth of the default budget. A run that is not longer is refused.
     """
     return _WarmUp(steps)
 
@@ -151,6 +151,13 @@ class _GradientNoise(Remedy):
 @dataclass
 class _WarmUp(Remedy):
     steps: int
+
+    def prepare(self, network: Network, task: Task, total: int) -> None:
+        if self.steps >= total:
+            raise ValueError(
+                f"remedy.warmup.steps={self.steps} is not below the run's {total} steps, which would never reach the "
+                "learning rate: choose fewer, or a larger trainer.max_steps"
+            )
 
     def schedule(self, schedule: Schedule) -> Schedule:
         def warmed(step: int, total: int) -> float:
