@@ -47,7 +47,8 @@ def convnet(
     """
     if len(input_shape) != 3:
         raise ValueError(
-            f"model=convnet needs images, but an example has shape {list(input_shape)}: set task.view=image, or choose an image task"
+            f"model=convnet needs images, but an example has shape {list(input_shape)}: set task.view=image, or choose "
+            "an image task"
         )
     smallest = min(input_shape[1:])
     for stride in (stem_stride, *[2] * (stages - 1), 1):

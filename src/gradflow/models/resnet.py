@@ -33,7 +33,8 @@ def resnet(input_shape: tuple[int, ...], outputs: int, parts: Parts, /, *, bias:
     """
     if len(input_shape) != 3:
         raise ValueError(
-            f"model=resnet needs images, but an example has shape {list(input_shape)}: set task.view=image, or choose an image task"
+            f"model=resnet needs images, but an example has shape {list(input_shape)}: set task.view=image, or choose "
+            "an image task"
         )
     if parts.depth % STAGES:
         raise ValueError(
