@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -37,7 +39,7 @@ def digits(
     """
 
     def read(_: Path) -> tuple[Splits, Standardization]:
-        bunch = load_digits()
+        bunch = _bunch()
         x = torch.as_tensor(bunch.images).to(torch.uint8).unsqueeze(1)
         y = torch.as_tensor(bunch.target).long()
         rest, test = hold_out(x, y, EVALUATED, split_seed)
@@ -58,3 +60,9 @@ def digits(
         standardize=standardize,
         pad=1 if augment else 0,
     )
+
+
+@cache
+def _bunch() -> Any:
+    """Unpacked once: a worker's next run mostly wants the same data."""
+    return load_digits()
