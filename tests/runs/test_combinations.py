@@ -1,7 +1,7 @@
 """Every model × activation × init × norm × skip: refused in a line that says what to change, or trained for a step.
 
 An initialiser changes numbers, never shapes, so that the cells are covered in three ways: every model × activation ×
-norm × skip passes forward, loss and backward, small but for real; every init fills every model × norm × skip that
+norm × skip trains a step, small but for real; every init fills every model × norm × skip that
 admits it; and 300 cells of the whole product, drawn with a seed, pass preflight on the meta device and train a step.
 """
 
@@ -23,6 +23,7 @@ from gradflow.runs import pairs
 from gradflow.runs.build import Pieces, build, preflight, rehearse
 from gradflow.runs.config import Config, validate
 from gradflow.tasks.digits import digits
+from gradflow.training.optimizers import parameter_groups
 
 GROUPS = ("model", "activation", "init", "norm", "skip")
 WORDS = {group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
@@ -105,7 +106,9 @@ def test_every_structure_trains_or_is_refused(cell, images, forward, model, skip
             continue
         pieces, out = made
         loss = pieces.task.loss(out, images[1])
+        optimizer = pieces.make_optimizer(parameter_groups(pieces.network))
         loss.backward()
+        optimizer.step()
         may_explode = activation in QUADRATIC
         assert may_explode or loss.isfinite(), (activation, norm)
         gradients = {name: p.grad for name, p in pieces.network.named_parameters()}

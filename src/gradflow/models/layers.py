@@ -21,6 +21,7 @@ class Reparametrization(nn.Module):
         """Fit them to a weight that has just been initialised."""
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The weight that is used; every reparametrisation has its own."""
         raise NotImplementedError
 
 
