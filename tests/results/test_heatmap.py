@@ -191,3 +191,16 @@ def test_a_panel_s_title_leaves_out_what_its_words_imply(records):
         "relu · he_normal · batch · lr 0.01",
         "relu · he_normal · lr 0.01",
     ]
+
+
+def test_a_picture_holds_so_many_panels_and_says_what_it_leaves_out(records, monkeypatch):
+    for activation in ("tanh", "relu", "sigmoid"):
+        records.add(norms={0: [0.1, 1.0]}, activation=activation)
+    whole = draw(collect(records.sweep()))
+    assert "of 3 cells" not in whole.get_suptitle()
+    monkeypatch.setattr("gradflow.results.heatmap.MOST_PANELS", 2)
+    cut = draw(collect(records.sweep()))
+    assert "the first 2 of 3 cells" in cut.get_suptitle()
+    assert [axis.get_title() for axis in cut.axes if axis.get_title()] == [
+        axis.get_title() for axis in whole.axes if axis.get_title()
+    ][:2]
