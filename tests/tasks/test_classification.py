@@ -83,6 +83,26 @@ def test_loss_and_score_by_hand():
     assert all(value.dtype == torch.float64 for value in score.values())
 
 
+def test_regression_targets_are_one_hot():
+    assert small().regression_targets(torch.tensor([2, 0])).tolist() == [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+
+
+def test_the_error_of_a_guess_is_that_of_a_share():
+    """Over 20,000 splits of 60 examples whose labels are drawn, always answering the first class."""
+    right = torch.randint(3, (20_000, 60), generator=torch.Generator().manual_seed(0)) == 0
+    measured = right.double().mean(1).std().item()
+    assert measured == pytest.approx(small().chance_error(60), rel=0.03)
+
+
+@pytest.mark.parametrize("most", [5, 24, 500])
+def test_slices_cut_a_split_in_order(most):
+    data = small().load(NOWHERE, 0, CPU)
+    slices = data.slices("val", most)
+    assert data.size("val") == 24
+    assert [k for start, stop in slices for k in range(start, stop)] == list(range(24))
+    assert all(0 < stop - start <= most for start, stop in slices)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
 def test_label_smoothing_is_of_the_training_loss_alone(share):
     """(1 − ε) CE + ε · mean over classes of −log p (Szegedy et al. 2016, section 7)."""
@@ -143,35 +163,39 @@ def test_evaluation_is_never_augmented():
 
 
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("view", ["image", "flat", "sequence"])
+@pytest.mark.parametrize("view", ["image", "flat", "sequence", "rows"])
 def test_the_input_shape_is_that_of_the_view(name, view):
     make, *_, (channels, height, width) = TASKS[name]
     shapes = {
         "image": (channels, height, width),
         "flat": (channels * height * width,),
         "sequence": (height * width, channels),
+        "rows": (height, channels * width),
     }
     assert make(view=view).input_shape == shapes[view]
 
 
 @pytest.mark.parametrize("options", [{}, {"pad": 1, "flip": True}], ids=["plain", "augmented"])
 def test_views_are_the_permutations_they_claim(options):
-    """Pixel (c, h, w) is entry c·H·W + h·W + w of 'flat' and channel c of time step h·W + w of 'sequence', in training
-    after augmentation and in evaluation, and nothing else changes."""
-    image, flat, sequence = (
-        small(view=view, **options).load(NOWHERE, 0, CPU) for view in ("image", "flat", "sequence")
+    """Pixel (c, h, w) is entry c·H·W + h·W + w of 'flat', channel c of time step h·W + w of 'sequence' and entry
+    c·W + w of time step h of 'rows', in training after augmentation and in evaluation, and nothing else changes."""
+    image, *others = (
+        small(view=view, **options).load(NOWHERE, 0, CPU) for view in ("image", "flat", "sequence", "rows")
     )
-    views = [(data.train(4, torch.float64), data.evaluation("val", 3, 9, torch.float64)) for data in (flat, sequence)]
+    views = [(data.train(4, torch.float64), data.evaluation("val", 3, 9, torch.float64)) for data in others]
     for kind, (x, y) in enumerate((image.train(4, torch.float64), image.evaluation("val", 3, 9, torch.float64))):
-        (as_flat, flat_y), (as_sequence, sequence_y) = (view[kind] for view in views)
+        (as_flat, flat_y), (as_sequence, sequence_y), (as_rows, rows_y) = (view[kind] for view in views)
         assert torch.equal(flat_y, y)
         assert torch.equal(sequence_y, y)
+        assert torch.equal(rows_y, y)
         assert (as_flat.shape, as_sequence.shape) == ((len(x), 30), (len(x), 15, 2))
+        assert as_rows.shape == (len(x), 3, 10)
         for c in range(2):
             for h in range(3):
                 for w in range(5):
                     assert torch.equal(as_flat[:, c * 15 + h * 5 + w], x[:, c, h, w])
                     assert torch.equal(as_sequence[:, h * 5 + w, c], x[:, c, h, w])
+                    assert torch.equal(as_rows[:, h, c * 5 + w], x[:, c, h, w])
 
 
 def test_an_mlp_cannot_tell_the_flat_view_from_the_image():

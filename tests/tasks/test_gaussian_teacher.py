@@ -203,3 +203,13 @@ def test_label_smoothing_is_refused_in_one_line_unless_it_is_0():
     assert str(caught.value) == (
         "label_smoothing=0.1 needs classes, but task=gaussian_teacher is regression: set label_smoothing=0"
     )
+
+
+def test_the_error_of_a_guess_is_that_of_squares_of_gaussians():
+    """Of many test splits of one example each, the mean predictor's error deviates by √(2 / k) from one to another."""
+    task = gaussian_teacher(outputs=4, train_size=20_000)
+    y = data(outputs=4, train_size=20_000)["train"][1]
+    squares = y.square().mean(1)
+    assert squares.std().item() == pytest.approx(task.chance_error(1), rel=0.2)  # outputs of one teacher correlate
+    assert task.chance_error(100) == pytest.approx(math.sqrt(2 / 400))
+    assert task.regression_targets(y) is y

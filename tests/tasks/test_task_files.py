@@ -29,8 +29,11 @@ def model(file: Path):
 
 
 def test_the_tasks():
-    names = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "gaussian_teacher"}
-    assert names <= {file.stem for file in FILES}
+    vectors_and_images = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "gaussian_teacher"}
+    classics = {"adding", "multiplication", "copying", "temporal_order", "latch", "two_sequence", "parity"}
+    series = {"mackey_glass", "narma10"}
+    images_in_time = {"sequential_mnist", "permuted_mnist", "sequential_cifar10", "noise_padded_cifar10"}
+    assert vectors_and_images | classics | series | images_in_time <= {file.stem for file in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -54,6 +57,22 @@ def test_a_file_holds_every_parameter_and_its_default(file):
         ("gaussian_teacher", "teacher_depth", 0),
         ("gaussian_teacher", "inputs", 0),
         ("gaussian_teacher", "view", "flat"),
+        ("adding", "convention", "hochreiter"),
+        ("adding", "length", 0),
+        ("adding", "train_size", 0),
+        ("adding", "data_seed", -1),
+        ("multiplication", "train_size", 100),
+        ("copying", "variable", 1),
+        ("temporal_order", "symbols", 4),
+        ("latch", "noise", -0.1),
+        ("two_sequence", "noise", True),
+        ("parity", "test_size", 0),
+        ("mackey_glass", "delay", 18),
+        ("mackey_glass", "horizon", 0),
+        ("narma10", "washout", -1),
+        ("permuted_mnist", "permutation_seed", None),
+        ("sequential_cifar10", "by", "column"),
+        ("noise_padded_cifar10", "length", 0),
     ],
 )
 def test_impossible_values_are_told_by_the_types(task, key, value):

@@ -28,7 +28,7 @@ def cifar100(
         batch_size: examples per step.
         split_seed: which training images are held out; the same for every run unless set.
         augment: pad by 4 pixels of zeros, crop at random, mirror half of the images (He et al. 2016, section 4.2).
-        view: 'image' [3, 32, 32], 'flat' [3072] or 'sequence' [1024, 3], pixel by pixel; see `viewed`.
+        view: 'image' [3, 32, 32], 'flat' [3072], 'sequence' [1024, 3] or 'rows' [32, 96]; see `viewed`.
         standardize: each channel to mean 0 and deviation 1; false: pixels in [0, 1].
     """
     return torchvision_task(

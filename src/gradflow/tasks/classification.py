@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
+from gradflow.rng import stream
+from gradflow.tasks.noise_padding import NoisePadded
 from gradflow.tasks.resident import Splits, Standardization, TrainBatches
-from gradflow.tasks.task import Task, TaskData
+from gradflow.tasks.task import Data, Task, TaskData
 from gradflow.tasks.views import View, viewed, viewed_shape
 
 
@@ -27,11 +30,10 @@ class Classification(Task):
         standardize: whether each channel has mean 0 and deviation 1; if not, pixels are shades in [0, 1].
         pad: pixels of zero padding before a random crop of the training images; 0 for no crop.
         flip: whether half of the training images are mirrored left to right.
+        permutation_seed: of a permutation of the time steps of a sequence, the same for every image; None: in order.
+        noise_steps: steps of noise N(0, 1) behind a sequence; see `NoisePadded`.
         label_smoothing: ε, the share of the target that training spreads evenly over the classes.
     """
-
-    metric: ClassVar[str] = "accuracy"
-    larger_is_better: ClassVar[bool] = True
 
     image_shape: tuple[int, int, int]
     read: Callable[[Path], tuple[Splits, Standardization]]
@@ -39,29 +41,52 @@ class Classification(Task):
     standardize: bool = True
     pad: int = 0
     flip: bool = False
+    permutation_seed: int | None = None
+    noise_steps: int = 0
     label_smoothing: float = 0.0
 
     @property
+    def metric(self) -> str:
+        return "accuracy"
+
+    @property
+    def larger_is_better(self) -> bool:
+        return True
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
-        return viewed_shape(self.image_shape, self.view)
+        shape = viewed_shape(self.image_shape, self.view)
+        return (shape[0] + self.noise_steps, *shape[1:])
 
     @property
     def chance(self) -> float:
         """The accuracy of a guess among classes that are equally frequent."""
         return 1 / self.outputs
 
-    def load(self, folder: Path, seed: int, device: torch.device, rank: int = 0, world: int = 1) -> TaskData:
+    def chance_error(self, count: int) -> float:
+        """√(p (1 − p) / n) for a share of right answers, each right with probability p = `chance`."""
+        return math.sqrt(self.chance * (1 - self.chance) / count)
+
+    def load(self, folder: Path, seed: int, device: torch.device, rank: int = 0, world: int = 1) -> Data:
         splits, standardization = self.read(folder)
         scale = standardization if self.standardize else standardization.without_moments()
+        order = None if self.permutation_seed is None else self.permutation(self.permutation_seed).to(device)
 
         def to_input(x_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
-            return viewed(scale(x_BCHW, dtype), self.view)
+            x = viewed(scale(x_BCHW, dtype), self.view)
+            return x if order is None else x[:, order]
 
         resident = {name: split.to(device) for name, split in splits.items()}
         train = TrainBatches(
             resident["train"], self.batch_size, seed, to_input, pad=self.pad, flip=self.flip, rank=rank, world=world
         )
-        return TaskData(train, resident, to_input)
+        data = TaskData(train, resident, to_input)
+        return NoisePadded(data, self.noise_steps, seed) if self.noise_steps else data
+
+    def permutation(self, seed: int) -> Tensor:
+        """Step k of a permuted sequence is step `permutation(seed)[k]` of the one in order."""
+        steps = viewed_shape(self.image_shape, self.view)[0]
+        return torch.randperm(steps, generator=stream(seed, "permutation", steps))
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy in nats of logits [B, classes] against labels [B], smoothed by ε = `label_smoothing`.
@@ -77,6 +102,9 @@ class Classification(Task):
         """
         loss = cross_entropy(outputs.double(), y, reduction="sum")
         return {"loss": loss, "accuracy": (outputs.argmax(-1) == y).sum().double()}
+
+    def regression_targets(self, y: Tensor) -> Tensor:
+        return one_hot(y, self.outputs).float()
 
     def with_label_smoothing(self, value: float) -> Self:
         return replace(self, label_smoothing=value)

@@ -34,7 +34,7 @@ def digits(
         batch_size: examples per step.
         split_seed: which examples go where; the same for every run unless set.
         augment: pad by 1 pixel of zeros and crop at random; never mirrored: a digit's mirror image is no digit.
-        view: 'image' [1, 8, 8], 'flat' [64] or 'sequence' [64, 1], pixel by pixel; see `viewed`.
+        view: 'image' [1, 8, 8], 'flat' [64], 'sequence' [64, 1], pixel by pixel, or 'rows' [8, 8]; see `viewed`.
         standardize: to mean 0 and deviation 1 of the training examples; false: pixels in [0, 1].
     """
 

@@ -26,7 +26,7 @@ def mnist(
         batch_size: examples per step.
         split_seed: which training images are held out; the same for every run unless set.
         augment: pad by 2 pixels of zeros and crop at random; never mirrored: a digit's mirror image is no digit.
-        view: 'image' [1, 28, 28], 'flat' [784] or 'sequence' [784, 1], pixel by pixel; see `viewed`.
+        view: 'image' [1, 28, 28], 'flat' [784], 'sequence' [784, 1], pixel by pixel, or 'rows' [28, 28]; see `viewed`.
         standardize: each channel to mean 0 and deviation 1; false: pixels in [0, 1].
     """
     return torchvision_task(

@@ -38,6 +38,8 @@ def torchvision_task(
     flip: bool,
     view: View,
     standardize: bool,
+    permutation_seed: int | None = None,
+    noise_steps: int = 0,
 ) -> Classification:
     """The task that a data set of torchvision's poses.
 
@@ -49,7 +51,7 @@ def torchvision_task(
         classes: how many.
         images: in its training part, before `HELD_OUT` of them are set aside.
         standardization: of the whole training part.
-        batch_size, split_seed, pad, flip, view, standardize: see `Classification`.
+        batch_size, split_seed, pad, flip, view, standardize, permutation_seed, noise_steps: see `Classification`.
     """
 
     return Classification(
@@ -64,6 +66,8 @@ def torchvision_task(
         standardize=standardize,
         pad=pad,
         flip=flip,
+        permutation_seed=permutation_seed,
+        noise_steps=noise_steps,
     )
 
 
