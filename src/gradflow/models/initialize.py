@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradflow.models.initializers import LSUV_TOLERANCE, lsuv
-from gradflow.models.layers import Conv2d, Linear
+from gradflow.models.layers import Conv2d, Linear, Reparametrization
 from gradflow.models.weights import Weight, weights
 
 
@@ -23,8 +23,11 @@ def initialize(
     generator: Generator,
     activation: Callable[[], nn.Module] = nn.Identity,
     sample: Callable[[], Tensor] | None = None,
+    recurrent_init: Callable[[Weight, Generator], None] | None = None,
 ) -> None:
     """Fill every weight of `network`, in the order of its parameters.
+
+    A module with a method `reset(generator)` then fills what no initialiser reaches: a cell's gate biases, a reservoir.
 
     Args:
         network: lives on the CPU, where the generator does.
@@ -32,14 +35,19 @@ def initialize(
         generator: the only source of randomness: the same generator gives the same weights.
         activation: makes the network's activation.
         sample: gives a batch of training data, for `lsuv`.
+        recurrent_init: fills the weights from states to states instead; `init` unless given.
 
     Raises:
         ValueError: if `lsuv` has no data.
     """
     with torch.no_grad():
         for weight in weights(network, activation):
-            init(weight, generator)
+            fill = recurrent_init if weight.role == "recurrent" and recurrent_init is not None else init
+            fill(weight, generator)
         for module in network.modules():
+            reset = getattr(module, "reset", None)
+            if callable(reset) and not isinstance(module, Reparametrization):
+                reset(generator)
             if isinstance(module, Linear | Conv2d) and module.reparametrization is not None:
                 module.reparametrization.reset(module.weight)
         tolerance = _tolerance(init)

@@ -147,6 +147,43 @@ def sparse(weight: Weight, generator: Generator, /, *, connections: Several = 15
     weight.tensor.copy_(torch.zeros_like(rows).scatter_(1, chosen, drawn).view_as(weight.tensor))
 
 
+def spectral_radius(
+    weight: Weight, generator: Generator, /, *, radius: NonNegative = 1.0, connections: Several | None = None
+) -> None:
+    """A Gaussian matrix scaled to spectral radius ρ = max |λ|: the W_rec of textbooks. A linear network's gradient
+    shrinks or grows by ρ per step in the long run, so that ρ < 1 suffices for it to vanish, and ρ > 1 is necessary
+    for it to explode (Pascanu, Mikolov & Bengio 2013, section 2.1).
+
+    For recurrent weights alone: other maps are not square.
+
+    Args:
+        radius: ρ; 1 neither vanishes nor explodes, in the linear case.
+        connections: incoming weights per unit, the others being 0; null for all. With 15 and ρ = 0.95 it is the 'smart
+            tanh' of Pascanu et al. 2013, section 4.1.
+
+    Raises:
+        ValueError: if the matrix is not square, or nilpotent.
+    """
+    rows, columns = weight.tensor.shape[:2]
+    if rows != columns or weight.tensor.ndim > 2:
+        raise ValueError(
+            f"init=spectral_radius needs a square matrix, but a {weight.role} weight has shape "
+            f"{list(weight.tensor.shape)}: use it as recurrent_init"
+        )
+    if connections is None:
+        _normal(weight, math.sqrt(1 / columns), generator)
+    else:
+        sparse(weight, generator, connections=connections)
+    if weight.tensor.is_meta:
+        return
+    largest = float(torch.linalg.eigvals(weight.tensor.double()).abs().max())
+    if largest == 0 and radius:
+        raise ValueError(
+            f"recurrent_init.connections={connections} gave a matrix whose powers vanish: use more of them"
+        )
+    weight.tensor.mul_(radius / largest if largest else 0.0)
+
+
 def lsuv(weight: Weight, generator: Generator, /, *, tolerance: Positive = LSUV_TOLERANCE) -> None:
     """Orthonormal weights, then layer by layer divided by the deviation of the layer's output on a batch of training
     data until its variance is within `tolerance` of 1 (Mishkin & Matas 2016, algorithm 1).

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-Role = Literal["map", "query_key", "gate", "shortcut"]
+Role = Literal["map", "query_key", "gate", "shortcut", "recurrent"]
 
 
 class Reparametrization(nn.Module):

@@ -19,7 +19,12 @@ class Network(nn.Module):
         stem: maps an input of shape [batch, *input_shape] to [batch, width of block 0].
         blocks: the `depth` blocks.
         head: maps the last block's output to [batch, outputs].
+
+    Attributes:
+        any_length: whether inputs are sequences [batch, steps, features] of any length.
     """
+
+    any_length: bool = False
 
     def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], head: nn.Module) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
+    from gradflow.models.cell import Cell
     from gradflow.models.skips import Block
     from gradflow.models.units import Unit
 
@@ -23,6 +24,8 @@ class Parts:
         activation, norm, skip: make one block's parts (see `activations`, `norms`, `skips`).
         dropout: share of units set to zero after an activation while training (Srivastava et al. 2014).
         alpha_dropout: the same for SELU, whose fixed point it keeps (Klambauer et al. 2017, section 3).
+        cell: makes a recurrent layer's cell from (features, width, activation); None for models without one.
+        every_step: whether the task wants outputs [B, T, outputs] for every step of a sequence, not [B, outputs].
     """
 
     depth: int
@@ -32,6 +35,8 @@ class Parts:
     skip: Callable[[Unit], Block]
     dropout: float = 0.0
     alpha_dropout: float = 0.0
+    cell: Callable[[int, int, Callable[[], nn.Module]], Cell] | None = None
+    every_step: bool = False
 
     def widths(self) -> list[int]:
         """One number per block.

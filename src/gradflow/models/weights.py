@@ -9,10 +9,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from gradflow.models.layers import Conv2d, Linear
+from gradflow.models.cell import Cell
+from gradflow.models.layers import Conv2d, Linear, Role
+from gradflow.models.recurrence import Recurrence
 from gradflow.models.skips import Block
 
-Place = Literal["stem", "block", "query_key", "gate", "shortcut", "head"]
+Place = Literal["stem", "block", "query_key", "gate", "shortcut", "recurrent", "head"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class Weight:
     Attributes:
         tensor: to be filled in place.
         bias: of the same map, 0 so far; None if it has none.
-        role: where it is; a 'block' weight carries the signal of its block.
+        role: where it is; a 'block' weight carries the signal of its block, a 'recurrent' one that of time.
         branches: number L of the network's skip connections.
         layers: number m of maps in its branch.
         last: whether it is the last map of a residual branch.
@@ -67,10 +69,16 @@ class Weight:
 
 
 def weights(network: nn.Module, activation: Callable[[], nn.Module] = nn.Identity) -> Iterator[Weight]:
-    """Every parameter of two axes or more, with its place."""
+    """Every parameter of two axes or more, with its place; of recurrent layers the weights of each gate by itself."""
     branches = [block.branch for block in network.modules() if isinstance(block, Block) and block.residual]
     inside = {id(linear): branch for branch in branches for linear in branch.maps}
     for path, module in network.named_modules():
+        if isinstance(module, Cell | Recurrence):
+            for matrix in module.matrices():
+                yield Weight(
+                    matrix.tensor, matrix.bias, _role(matrix.role), max(1, len(branches)), activation=activation
+                )
+            continue
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim < 2:
                 continue
@@ -94,5 +102,8 @@ def _place(path: str, module: nn.Module) -> Place:
         return "stem"
     if "head" in parts:
         return "head"
-    role = module.role if isinstance(module, Linear | Conv2d) else "map"
+    return _role(module.role if isinstance(module, Linear | Conv2d) else "map")
+
+
+def _role(role: Role) -> Place:
     return "block" if role == "map" else role
