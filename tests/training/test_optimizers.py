@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import math
 from functools import partial
+from pathlib import Path
 
 import plain
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from gradflow.resources import conf_dir
 from gradflow.rng import stream
-from gradflow.training.optimizers import adam, adamw, parameter_groups, sgd
+from gradflow.training import optimizers
+from gradflow.training.optimizers import adagrad, adam, adamw, parameter_groups, rmsprop, sgd
 
 CASES = {
     "sgd": (sgd, torch.optim.SGD, {"lr": 0.1}),
@@ -20,7 +26,16 @@ CASES = {
     "nesterov": (sgd, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
     "adam": (adam, torch.optim.Adam, {"lr": 0.01, "betas": [0.8, 0.99], "eps": 1e-6, "weight_decay": 0.1}),
     "adamw": (adamw, torch.optim.AdamW, {"lr": 0.01, "betas": [0.8, 0.99], "eps": 1e-6, "weight_decay": 0.1}),
+    "rmsprop": (rmsprop, torch.optim.RMSprop, {"lr": 0.01, "decay": 0.8, "eps": 1e-6, "weight_decay": 0.1}),
+    "rmsprop, centred, with momentum": (
+        rmsprop,
+        torch.optim.RMSprop,
+        {"lr": 0.01, "decay": 0.9, "momentum": 0.9, "centered": True},
+    ),
+    "adagrad": (adagrad, torch.optim.Adagrad, {"lr": 0.1, "eps": 1e-6, "weight_decay": 0.1}),
+    "adagrad, begun": (adagrad, torch.optim.Adagrad, {"lr": 0.1, "initial_accumulator": 0.3}),
 }
+THEIR_WORDS = {"decay": "alpha", "initial_accumulator": "initial_accumulator_value"}
 
 
 def network() -> nn.Module:
@@ -50,7 +65,9 @@ def test_against_torch(case):
         {"params": [p for p in other.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     found = train(net, ours(parameter_groups(net), **options))
-    expected = train(other, theirs(groups, foreach=False, fused=False, **options))
+    plain_loop = {"foreach": False} if theirs is torch.optim.RMSprop else {"foreach": False, "fused": False}
+    renamed = {THEIR_WORDS.get(key, key): value for key, value in options.items()}
+    expected = train(other, theirs(groups, **plain_loop, **renamed))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -110,6 +127,81 @@ def test_momentum_by_hand():
             v = 0.9 * v + g
             w -= 0.5 * (g + 0.9 * v if nesterov else v)
         assert p.item() == pytest.approx(w, rel=1e-14)
+
+
+def one(make, gradients: tuple[float, ...], w: float = 1.0, **options) -> float:
+    """A number after updates with the given gradients."""
+    p = nn.Parameter(torch.tensor([[w]], dtype=torch.float64))
+    optimizer = make([{"name": "weights", "params": [p]}], **options)
+    for g in gradients:
+        p.grad = torch.tensor([[g]], dtype=torch.float64)
+        optimizer.step()
+    return p.item()
+
+
+GRADIENTS = (0.3, -0.2, 0.7)
+
+
+def test_rmsprop_by_hand():
+    """v ← 0.9 v + 0.1 g², w ← w − lr g / (√v + ε): the decay of the papers is the default."""
+    w, v = 1.0, 0.0
+    for g in GRADIENTS:
+        v = 0.9 * v + 0.1 * g**2
+        w -= 0.05 * g / (math.sqrt(v) + 1e-8)
+    assert one(rmsprop, GRADIENTS, lr=0.05) == pytest.approx(w, rel=1e-14)
+
+
+def test_adagrad_by_hand():
+    w, v = 1.0, 0.5
+    for g in GRADIENTS:
+        v += g**2
+        w -= 0.01 * g / (math.sqrt(v) + 1e-10)
+    assert one(adagrad, GRADIENTS, initial_accumulator=0.5) == pytest.approx(w, rel=1e-14)
+
+
+@pytest.mark.parametrize("make", [partial(sgd, lr=0.1, momentum=0.9), adam, adamw, rmsprop, adagrad])
+def test_with_its_state_cleared_an_optimiser_begins_anew(make):
+    """As the learner clears it where training on the task itself begins."""
+    cleared, fresh = network(), network()
+    optimizer = make(parameter_groups(cleared))
+    train(cleared, optimizer, 3)
+    with torch.no_grad():
+        for p, q in zip(cleared.parameters(), fresh.parameters(), strict=True):
+            q.copy_(p)
+    optimizer.state.clear()
+    torch.testing.assert_close(
+        train(cleared, optimizer, 3), train(fresh, make(parameter_groups(fresh)), 3), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("make", [rmsprop, adagrad])
+def test_a_saved_state_goes_on(make):
+    """Three steps, saved and loaded into another optimiser, and three more are six."""
+    net, other = network(), network()
+    expected = train(net, make(parameter_groups(net)), 6)
+    first = make(parameter_groups(other))
+    for step in range(6):
+        optimizer = first
+        if step >= 3:
+            optimizer = make(parameter_groups(other))
+            optimizer.load_state_dict(copy.deepcopy(first.state_dict()))
+            first = optimizer
+        optimizer.zero_grad()
+        loss(other, step).backward()
+        optimizer.step()
+    torch.testing.assert_close([p.detach() for p in other.parameters()], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("file", sorted((Path(conf_dir()) / "optimizer").glob("*.yaml")), ids=lambda file: file.stem)
+def test_config_files_have_every_key_with_its_default(file):
+    """But for sgd, whose learning rate has no default and whose file names the usual momentum."""
+    keys = yaml.safe_load(file.read_text())
+    assert keys.pop("_target_") == f"{optimizers.__name__}.{file.stem}"
+    parameters = inspect.signature(getattr(optimizers, file.stem)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    own = {"lr", "momentum"} if file.stem == "sgd" else set()
+    assert set(keys) == set(defaults)
+    assert all(keys[name] == value for name, value in defaults.items() if name not in own)
 
 
 def test_nesterov_needs_momentum():

@@ -22,10 +22,10 @@ from gradflow.models.network import Network
 from gradflow.rng import stream
 from gradflow.training.budget import Budget
 from gradflow.training.optimizers import Groups, parameter_groups
-from gradflow.training.remedy import Pretraining, Remedy, Schedule, Stage
+from gradflow.training.remedy import Remedy, Schedule, Stage, the_loss, the_pretraining
 
 if TYPE_CHECKING:
-    from gradflow.tasks.task import Task, TaskData
+    from gradflow.tasks.task import Data, Task
 
 EVALUATION_BATCH = 500  # examples at once when nothing is differentiated; a stop waits for one of them
 
@@ -54,17 +54,20 @@ class Learner(LightningModule):
         budget: when things happen.
         remedies: act in this order; they are prepared here.
         forward: what is called for the network's outputs, such as a compiled version of it; the network itself unless
-            given. Pre-training calls the network's own parts.
+            given. Pre-training, and remedies that bring a loss of their own, call the network's own parts.
+
+    Attributes:
+        watchers: told the number of each step before its forward pass: instruments that look at states.
 
     Raises:
-        ValueError: what a remedy's `prepare` refuses, or if two of them bring a pre-training.
+        ValueError: what a remedy's `prepare` refuses, or if two of them bring a pre-training or a loss.
     """
 
     def __init__(
         self,
         network: Network,
         task: Task,
-        load: Callable[[torch.device, int, int], TaskData],
+        load: Callable[[torch.device, int, int], Data],
         make_optimizer: Callable[[Groups], Optimizer],
         schedule: Schedule,
         budget: Budget,
@@ -80,7 +83,8 @@ class Learner(LightningModule):
             remedy.prepare(network, task, budget.total)
             schedule = remedy.schedule(schedule)
         self._schedule = schedule
-        self.pretraining = _only([remedy.pretraining for remedy in remedies])
+        self.pretraining = the_pretraining(remedies)
+        self._losses_of = the_loss(remedies)
         stages = () if self.pretraining is None else self.pretraining.stages
         self._begin = stages[-1].stop if stages else 0  # of training on the task itself
         self._stages = [*stages, Stage("fine-tuning", self._begin, budget.total)] if stages else []
@@ -89,12 +93,13 @@ class Learner(LightningModule):
         self.diverged_at: int | None = None
         self.figures: list[Progress] = []
         self._losses: list[Tensor] = []
-        self._data: TaskData | None = None
+        self._data: Data | None = None
         self._generators: list[list[Tensor]] = []
         self._sums: dict[str, Tensor] = {}
+        self.watchers: list[Callable[[int], None]] = []
 
     @property
-    def data(self) -> TaskData:
+    def data(self) -> Data:
         if self._data is None:
             self._data = self._load(self.device, self.trainer.global_rank, self.trainer.world_size)
         return self._data
@@ -144,11 +149,17 @@ class Learner(LightningModule):
             for group, base in zip(optimizer.param_groups, self._base_lr, strict=True):  # type: ignore[union-attr]
                 group["lr"] = base * factor
             optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+            for watcher in self.watchers:
+                watcher(step)
             x, y = self.data.train(step, self._param_dtype)
-            loss = self.task.loss(self._forward[0](x), y) if stage is None else self._pretrain(stage, x, y)
-            self.manual_backward(loss)
+            parts: list[Tensor] = []
+            for loss in self._parts_of_loss(stage, x, y):
+                self.manual_backward(loss)
+                parts.append(loss.detach())
             optimizer.step()  # type: ignore[union-attr]
-            self._losses.append(loss.detach())
+            for remedy in self._remedies:
+                remedy.updated(step)
+            self._losses.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum())
         self.steps_done = chunk[1]
         if self.budget.logs(self.steps_done):
             self._bring_losses_over()
@@ -159,6 +170,15 @@ class Learner(LightningModule):
         """Lightning calls this after unscaling and after the instruments."""
         for remedy in self._remedies:
             remedy.gradients(self._trained, self._step)
+
+    def _parts_of_loss(self, stage: int | None, x: Tensor, y: Tensor) -> Iterator[Tensor]:
+        """What is differentiated, one after another; their sum is the step's loss."""
+        if stage is not None:
+            yield self._pretrain(stage, x, y)
+        elif self._losses_of is not None:
+            yield from self._losses_of.losses(self.network, self.task, x, y)
+        else:
+            yield self.task.loss(self._forward[0](x), y)
 
     def _pretrain(self, stage: int, x: Tensor, y: Tensor) -> Tensor:
         assert self.pretraining is not None
@@ -196,10 +216,10 @@ class Learner(LightningModule):
     # --- evaluation -------------------------------------------------------------------------------------------
 
     def val_dataloader(self) -> Slices:
-        return Slices(len(self.data.splits["val"]))
+        return Slices(self.data.slices("val", EVALUATION_BATCH))
 
     def test_dataloader(self) -> Slices:
-        return Slices(len(self.data.splits["test"]))
+        return Slices(self.data.slices("test", EVALUATION_BATCH))
 
     def on_validation_epoch_start(self) -> None:
         self._sums = {}
@@ -230,7 +250,7 @@ class Learner(LightningModule):
         if self.diverged_at is not None:
             return
         names = list(self._sums)
-        means = (torch.stack([self._sums[n] for n in names]) / len(self.data.splits[split])).tolist()
+        means = (torch.stack([self._sums[n] for n in names]) / self.data.size(split)).tolist()
         values = dict(zip(names, means, strict=True))
         if split == "test" and not all(map(math.isfinite, means)):
             self.diverged_at = self.steps_done  # the last update broke the weights: the next loss would show it
@@ -272,21 +292,13 @@ class Chunks:
 
 
 class Slices:
-    """Lightning's 'data loader' for evaluation: (start, stop) of each batch of `count` examples."""
+    """Lightning's 'data loader' for evaluation: (start, stop) of each batch."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, parts: list[tuple[int, int]]) -> None:
+        self.parts = parts
 
     def __len__(self) -> int:
-        return -(-self.count // EVALUATION_BATCH)
+        return len(self.parts)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        for start in range(0, self.count, EVALUATION_BATCH):
-            yield start, min(start + EVALUATION_BATCH, self.count)
-
-
-def _only(brought: Sequence[Pretraining | None]) -> Pretraining | None:
-    found = [pretraining for pretraining in brought if pretraining is not None]
-    if len(found) > 1:
-        raise ValueError("remedy: two kinds of pre-training do not go together: choose one")
-    return found[0] if found else None
+        return iter(self.parts)

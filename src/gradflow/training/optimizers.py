@@ -80,6 +80,72 @@ def adamw(
     )
 
 
+def rmsprop(
+    groups: Groups,
+    /,
+    *,
+    lr: Positive = 1e-3,
+    decay: BelowOne = 0.9,
+    momentum: BelowOne = 0.0,
+    centered: bool = False,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+) -> Optimizer:
+    """v ← ρ v + (1 − ρ) g², w ← w − lr · g / (√v + ε) (Tieleman & Hinton 2012, lecture 6e); weight decay is added to
+    the gradient.
+
+    Args:
+        lr: 10⁻³, as most papers on recurrent networks have it.
+        decay: ρ; 0.9, as they have it too. torch's own default is 0.99.
+        momentum: μ of b ← μ b + g / (√v + ε), w ← w − lr · b.
+        centered: whether v is an estimate of the variance: the squared mean of the gradient is taken off it.
+        eps: ε, outside of the root.
+        weight_decay: of weight matrices.
+    """
+    return torch.optim.RMSprop(
+        _decayed(groups, weight_decay), lr=lr, alpha=decay, momentum=momentum, centered=centered, eps=eps
+    )
+
+
+def adagrad(
+    groups: Groups,
+    /,
+    *,
+    lr: Positive = 0.01,
+    initial_accumulator: NonNegative = 0.0,
+    eps: NonNegative = 1e-10,
+    weight_decay: NonNegative = 0.0,
+) -> Optimizer:
+    """v ← v + g², w ← w − lr · g / (√v + ε) (Duchi, Hazan & Singer 2011, with a diagonal matrix); weight decay is added
+    to the gradient.
+
+    Args:
+        lr: torch's default.
+        initial_accumulator: v to begin with.
+        eps: ε; torch's default.
+        weight_decay: of weight matrices.
+    """
+    optimizer = torch.optim.Adagrad(
+        _decayed(groups, weight_decay),
+        lr=lr,
+        initial_accumulator_value=initial_accumulator,
+        eps=eps,
+        fused=_fused(groups),
+    )
+    optimizer.register_step_pre_hook(_begin_sums)
+    return optimizer
+
+
+def _begin_sums(optimizer: Optimizer, *_: Any) -> None:
+    """Adagrad's sums where there are none: torch begins them when the optimiser is made, and not again where its state
+    is cleared, as it is between pre-training and the task itself."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is not None and not optimizer.state[p]:
+                total = torch.full_like(p, group["initial_accumulator_value"], memory_format=torch.preserve_format)
+                optimizer.state[p] = {"step": torch.tensor(0.0, dtype=torch.float32), "sum": total}
+
+
 def _decayed(groups: Groups, weight_decay: float) -> Groups:
     return [{**group, "weight_decay": weight_decay if group["name"] == "weights" else 0.0} for group in groups]
 

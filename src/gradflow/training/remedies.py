@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_
 
-from gradflow.checked import BelowOne, Count, NonNegative, Positive
+from gradflow.checked import BelowOne, Count, NonNegative, Positive, Several
 from gradflow.models.network import Network
 from gradflow.rng import stream
+from gradflow.training.omega import Omega
 from gradflow.training.pretraining import LayerwisePretraining
+from gradflow.training.recurrent_weights import Penalty, SpectralClipping
 from gradflow.training.remedy import Remedy, Schedule
+from gradflow.training.truncation import Truncation
 
 if TYPE_CHECKING:
     from gradflow.tasks.task import Task
@@ -96,6 +99,86 @@ def layerwise_pretraining(
         share: of the run's steps, for all levels together, so that runs with and without it have the same budget.
     """
     return LayerwisePretraining(seed, objective, share)
+
+
+def tbptt(seed: int, /, *, k1: Several = 50, k2: Several = 50) -> Remedy:
+    """Truncated backpropagation through time: every k1 steps, the loss of the last k1 outputs goes back k2 steps
+    (BPTT(k2; k1) of Williams & Peng 1990; Sutskever 2013, section 2.8.6). One update per batch; see `Truncation`.
+
+    Tasks with one output per sequence have one loss, at the end, which goes back k2 steps whatever k1 is.
+
+    Args:
+        k1: steps between two losses.
+        k2: steps that each of them goes back, a multiple of k1. k2 = k1 cuts sequences into windows that do not
+            overlap, and processes each step once; k2 = n · k1 does so up to n + 1 times.
+
+    Raises:
+        ValueError: if k2 is no multiple of k1.
+    """
+    if k2 % k1:
+        raise ValueError(
+            f"remedy.tbptt.k2={k2} is no multiple of remedy.tbptt.k1={k1}: choose one, e.g. k2={-(-k2 // k1) * k1}"
+        )
+    return Truncation("tbptt", k1, k2)
+
+
+def horizon(seed: int, /, *, steps: Several = 10) -> Remedy:
+    """The gradient of each step's loss goes back exactly `steps` steps: BPTT(steps; 1) of Williams & Peng 1990, which
+    they call truncated BPTT(steps). One update per batch; see `Truncation`.
+
+    What is learnt from a distance is known exactly, which `tbptt` with k1 > 1 blurs. The price is a window of `steps`
+    steps for every output; a task with one output per sequence has but one.
+
+    Args:
+        steps: 1 sends no gradient from a state to the one before it.
+    """
+    return Truncation("horizon", 1, steps)
+
+
+def omega(seed: int, /, *, alpha: NonNegative = 4.0) -> Remedy:
+    """α Ω is added to the loss, a soft constraint by which the gradient keeps its norm as it goes back through time
+    (Pascanu, Mikolov & Bengio 2013, eqs. 9 and 10). For cell=rnn and cell=irnn; see `Omega`.
+
+    Args:
+        alpha: α; 4 as in the paper's experiment on temporal order, where gradients are clipped too:
+            remedy=[omega,clip_norm].
+    """
+    return Omega(alpha)
+
+
+def recurrent_l1(seed: int, /, *, weight: NonNegative = 1e-4) -> Remedy:
+    """g ← g + λ sign(U) for the weights U from states to states, of every gate: the penalty λ Σ|u|. With small weights
+    it keeps their singular values below 1, so that gradients cannot explode, and vanish (Pascanu, Mikolov & Bengio
+    2013, section 3.1).
+
+    Args:
+        weight: λ. No published default; it is added to the mean gradient of a batch.
+    """
+    return Penalty("recurrent_l1", weight, 1)
+
+
+def recurrent_l2(seed: int, /, *, weight: NonNegative = 1e-4) -> Remedy:
+    """g ← g + λ U for the weights U from states to states, of every gate: the penalty λ/2 ‖U‖². Otherwise as
+    `recurrent_l1`.
+
+    Args:
+        weight: λ, which acts as optimizer.weight_decay does, on fewer weights. No published default.
+    """
+    return Penalty("recurrent_l2", weight, 2)
+
+
+def spectral_clipping(seed: int, /, *, max_singular_value: Positive = 1.0) -> Remedy:
+    """After each update, singular values above the bound become the bound, in every matrix from states to states: one
+    for each gate of a cell.
+
+    The largest singular value, not the spectral radius, is what bounds a gradient: with cell=rnn it must vanish where
+    σ_max(U) < 1/γ and cannot explode unless σ_max(U) > 1/γ, γ = max |φ′| (Pascanu, Mikolov & Bengio 2013, section 2.1).
+    A radius below 1 leaves room for both. In cells with gates the bound holds for each matrix, not for the whole step.
+
+    Args:
+        max_singular_value: 1 is 1/γ for tanh and ReLU; for the sigmoid it is 4.
+    """
+    return SpectralClipping(max_singular_value)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,17 @@ class Remedy:
         """The learning-rate schedule to use instead of (step, total steps) → factor. It spans what follows
         pre-training."""
         return schedule
+
+    def losses(self, network: Network, task: Task, x: Tensor, y: Tensor) -> Iterator[Tensor]:
+        """A step's loss in parts. Each is differentiated before the next is asked for, so that a later part may use
+        gradients of an earlier one; gradients add up, and so do the values, to the loss that is reported.
+
+        One remedy of a run may override this. Without one it is `task.loss(network(x), y)`.
+        """
+        yield task.loss(network(x), y)
+
+    def updated(self, step: int) -> None:
+        """Change parameters in place after the optimiser's update of step `step`."""
 
     def gradients(self, parameters: Sequence[nn.Parameter], step: int) -> None:
         """Change gradients in place between `backward()` and the optimiser's update.
@@ -86,3 +97,27 @@ class Pretraining(nn.Module):
             x, y: a training batch of the task.
         """
         raise NotImplementedError
+
+
+def the_pretraining(remedies: Sequence[Remedy]) -> Pretraining | None:
+    """What is trained before the task, if one of several prepared remedies brings it.
+
+    Raises:
+        ValueError: if more than one does.
+    """
+    found = [remedy.pretraining for remedy in remedies if remedy.pretraining is not None]
+    if len(found) > 1:
+        raise ValueError("remedy: two kinds of pre-training do not go together: choose one")
+    return found[0] if found else None
+
+
+def the_loss(remedies: Sequence[Remedy]) -> Remedy | None:
+    """The remedy that computes the loss in its own way, if one of several does.
+
+    Raises:
+        ValueError: if more than one does.
+    """
+    found = [remedy for remedy in remedies if type(remedy).losses is not Remedy.losses]
+    if len(found) > 1:
+        raise ValueError("remedy: tbptt, horizon and omega each bring a loss of their own: choose one of them")
+    return found[0] if found else None
