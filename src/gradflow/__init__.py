@@ -8,28 +8,35 @@ For your own model::
     with gradflow.watch(model) as flow:      # any PyTorch loop
         ...
     flow.ratio()
+
+`TimeFlow` and `watch_time` are their like for recurrent layers: the gradient of every time step.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Flow", "GradientFlow", "watch"]
+__all__ = ["Flow", "GradientFlow", "TimeFlow", "watch", "watch_time"]
 
 if TYPE_CHECKING:
     from gradflow.instruments.flow import Flow, watch
     from gradflow.instruments.gradient_flow import GradientFlow
+    from gradflow.instruments.time_flow import TimeFlow
+    from gradflow.instruments.watch_time import watch_time
+
+WHERE = {
+    "Flow": "flow",
+    "watch": "flow",
+    "GradientFlow": "gradient_flow",
+    "TimeFlow": "time_flow",
+    "watch_time": "watch_time",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import torch and Lightning only when somebody asks for what needs them."""
-    if name == "GradientFlow":
-        from gradflow.instruments.gradient_flow import GradientFlow
-
-        return GradientFlow
-    if name in ("Flow", "watch"):
-        from gradflow.instruments import flow
-
-        return getattr(flow, name)
+    if name in WHERE:
+        return getattr(import_module(f"gradflow.instruments.{WHERE[name]}"), name)
     raise AttributeError(f"module 'gradflow' has no attribute {name!r}")

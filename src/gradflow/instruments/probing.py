@@ -1,0 +1,34 @@
+"""Looking at a module without leaving a trace in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def probing(module: nn.Module) -> Iterator[None]:
+    """Inside, gradients are recorded; afterwards random generators and buffers are as they were.
+
+    So a module in training mode may drop units and count running statistics inside: the training that goes on
+    afterwards is the same as if nobody had looked. Its mode and its parameters' `grad` are not touched here.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
+    kept = [
+        (owner, name, buffer, None if buffer is None else buffer.detach().clone())
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+    ]
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for owner, name, buffer, values in kept:
+                    owner._buffers[name] = buffer
+                    if buffer is not None and values is not None:
+                        buffer.copy_(values)
