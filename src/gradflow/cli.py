@@ -7,9 +7,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gradflow import usage
 from gradflow.errors import ConfigError, choose_from
@@ -258,12 +258,31 @@ def _tell_result(path: Path, hint: bool = False) -> int:
         print(f"  {', '.join(figures)} after {result['steps']} steps")
     elif result["diverged_at"] is not None:
         print(f"  the loss stopped being finite at step {result['diverged_at']}")
+    for line in _tell_time(result):
+        print(f"  {line}")
     for sign in result["signs"]:
         print(f"  {sign['verdict']}: {sign['what']} {sign['value']:.3g} (threshold {sign['threshold']:.3g})")
     print(f"  record: {path}")
     if hint and not result.get("gradient"):
         print(f"  it was trained without instruments; to measure its gradients, delete {path} and train it again")
     return OK
+
+
+def _tell_time(result: dict[str, Any]) -> Iterator[str]:
+    """What a result says of memory: whether the task is solved, and how far back the gradient reaches."""
+    solved = result.get("solved")
+    if solved is not None:
+        when = "not met" if solved["step"] is None else f"first met at step {solved['step']}"
+        name = result["metric"].replace("/", " ")
+        yield f"solved when validation {solved['criterion']}: {when}; without memory {name} is {result['chance']:.4g}"
+    if result.get("no_gradient"):
+        yield str(result["no_gradient"])
+    if result.get("time"):
+        for moment in ("first", "last"):
+            probe = result["time"][moment]
+            horizon = probe.get("memory_horizon_1%")
+            reach = f"over all {probe['steps']} steps" if horizon is None else f"{horizon:.0f} steps back"
+            yield f"gradient through time at step {probe['step']}: above 1 % of the last step's {reach}"
 
 
 def _tell_refused(refused: Exception) -> None:

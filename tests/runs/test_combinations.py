@@ -27,6 +27,7 @@ from gradflow.training.optimizers import parameter_groups
 
 GROUPS = ("model", "activation", "init", "norm", "skip")
 WORDS = {group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
+WORDS["model"] = list(pairs.FEED_FORWARD)  # those of sequences: test_combinations_of_time
 DEPTH = {"mlp": 2, "convnet": 2, "resnet": 3, "transformer_encoder": 1}  # the smallest that has all there is to see
 WAYS_OUT = ("use ", "choose ", "set ", "needs ", "must ")
 ERRORS = (ConfigError, ValueError, TypeError, RuntimeError, NotImplementedError)

@@ -26,7 +26,10 @@ COMPANIONS = {
     ("init", "zero_last"): ["skip=residual"],
     ("skip", "deepnorm"): ["norm=layer"],
     ("norm", "instance"): ["model=convnet"],
+    ("remedy", "omega"): ["cell=rnn"],
 }
+SEQUENCES = ["task=temporal_order", "model=recurrent"]  # for groups, and remedies, of the time axis
+OF_TIME = ("tbptt", "horizon", "omega", "recurrent_l1", "recurrent_l2", "spectral_clipping")
 VALUES = [(group, value) for group in GROUPS for value in files(group)]
 
 
@@ -37,7 +40,7 @@ def test_the_groups_of_the_folder_are_those_that_hydra_knows(compose):
 
 @pytest.mark.parametrize(("group", "value"), VALUES, ids=["=".join(pair) for pair in VALUES])
 def test_every_file_composes_resolves_and_can_be_built(compose, group, value):
-    config = compose.config([f"{group}={value}", *COMPANIONS.get((group, value), [])])
+    config = compose.config([*companions(group, value), f"{group}={value}"])
     assert without_a_gpu(preflight(config)) == []
     if group in FACTORS:  # the file, its definition and its row in a table are one word
         assert getattr(config, group)["_target_"].rpartition(".")[2] == value
@@ -55,6 +58,16 @@ def test_every_sweep_plans_and_all_of_its_cells_can_be_built(compose, name):
     shapes = {repr(c.model_dump(exclude={"seed"})): c for c in shallow}
     assert [fault for config in shapes.values() for fault in without_a_gpu(preflight(config))] == []
     assert len(plan.runs) == len(configs)
+
+
+def companions(group: str, value: str) -> list[str]:
+    chosen = COMPANIONS.get((group, value), [])
+    if group in ("cell", "recurrent_init") or value in OF_TIME:
+        return [*SEQUENCES, *chosen]
+    if value in ("recurrent", "esn"):
+        return SEQUENCES[:1]
+    every_step = group == "task" and value in ("copying", "mackey_glass", "narma10")
+    return [*chosen, "model=recurrent"] if every_step else chosen
 
 
 def without_a_gpu(faults: list[str]) -> list[str]:

@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from gradflow.runs.diagnosis import CHANCE_ERRORS, EXPLODING, VANISHING, diagnose, guess_error
+from gradflow.runs.diagnosis import CHANCE_ERRORS, EXPLODING, VANISHING, diagnose
 
 # three standard errors of a guess among ten, on 360 examples
 CHANCE = 0.1 + 3 * math.sqrt(0.1 * 0.9 / 360)
@@ -16,15 +15,20 @@ def result(ratio=1.0, accuracy=0.9, zero_steps=0, diverged_at=None, steps=100):
     gradient = {"ratio": ratio, "steps": steps, "zero_steps": zero_steps, "nonfinite_steps": 0}
     return {
         **{"metrics": metrics, "gradient": gradient if steps else None},
-        **{"metric": "test/accuracy", "larger_is_better": True, "chance": 0.1, "outputs": 10, "test_size": 360},
+        **{
+            "metric": "test/accuracy",
+            "larger_is_better": True,
+            "chance": 0.1,
+            "chance_error": math.sqrt(0.1 * 0.9 / 360),
+        },
         "diverged_at": diverged_at,
     }
 
 
-def regression(mse, chance=1.0, test_size=2048, outputs=10):
+def regression(mse):
     return result(accuracy=None) | {
         **{"metrics": {"test/mse": mse}, "metric": "test/mse", "larger_is_better": False},
-        **{"chance": chance, "outputs": outputs, "test_size": test_size},
+        **{"chance": 1.0, "chance_error": math.sqrt(2 / 20_480)},
     }
 
 
@@ -81,26 +85,12 @@ def test_a_regression_no_better_than_the_mean_by_three_standard_errors_is_stagna
         assert sign.threshold == pytest.approx(threshold, rel=1e-12)
 
 
-@pytest.mark.parametrize(("chance", "count", "outputs"), [(1.0, 200, 1), (1.0, 50, 10), (4.0, 30, 3)])
-def test_the_error_of_the_mean_predictor_by_simulation(chance, count, outputs):
-    """The deviation of the MSE of predicting 0 over 20,000 test splits of Gaussian targets, to 5 of its own errors.
-
-    The MSE is a mean of m = n k squares: its excess kurtosis is 12 / m, so that the deviation of R of them is known
-    to √((2 + 12 / m) / 4 R).
-    """
-    draws, m = 20_000, count * outputs
-    y = np.random.default_rng(0).normal(scale=math.sqrt(chance), size=(draws, m))
-    found = np.square(y).mean(1).std()
-    expected = guess_error(regression(chance, chance, count, outputs))
-    assert found == pytest.approx(expected, rel=5 * math.sqrt((2 + 12 / m) / (4 * draws)))
-
-
-def test_the_error_of_a_guess_among_classes_by_simulation():
-    """The deviation of the share of right guesses, p = 1/10 of 360, over 200,000 test splits."""
-    found = (np.random.default_rng(0).binomial(360, 0.1, size=200_000) / 360).std()
-    assert found == pytest.approx(guess_error(result()), rel=5 / math.sqrt(2 * 200_000))
-
-
-def test_a_metric_whose_error_is_not_known_is_never_called_stagnant():
-    given = result() | {"metric": "test/perplexity", "metrics": {"test/perplexity": 1e9}, "larger_is_better": False}
+def test_a_task_whose_chance_has_no_known_error_is_never_called_stagnant():
+    given = regression(1e9) | {"chance_error": None}
     assert diagnose(given) == ("healthy", [])
+
+
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.9, "gradient-free"), (0.1, "stagnant")])
+def test_a_run_without_a_gradient_through_time_is_told_so_unless_it_learned_nothing(accuracy, verdict):
+    given = result(accuracy=accuracy, steps=0) | {"no_gradient": "the reservoir is not trained"}
+    assert diagnose(given)[0] == verdict

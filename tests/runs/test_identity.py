@@ -56,12 +56,14 @@ CHANGES = [
     *("dropout=0.1", "alpha_dropout=0.1", "input_noise=0.1", "label_smoothing=0.1", "hardware.compile=true"),
     *("hardware.device=cpu", "hardware.threads=4", "hardware.precision=64", "hardware.devices=2"),
     *("remedy=warmup", "remedy=clip_norm", "remedy=[clip_norm,warmup]", "remedy=[warmup,clip_norm]"),
+    *("model=recurrent", "model=recurrent cell=lstm", "model=recurrent cell=lstm cell.forget_bias=2"),
+    *("model=recurrent recurrent_init=identity", "model=recurrent recurrent_init.gain=0.5", "model=esn"),
     *("trainer.max_steps=501", "trainer.max_epochs=3", "trainer.max_time=00:00:10:00"),
 ]
 
 
 def test_every_scientific_field_changes_the_id(identify):
-    ids = {change: identify(change) for change in CHANGES}
+    ids = {change: identify(*change.split()) for change in CHANGES}
     assert DEFAULT not in ids.values()
     assert len(set(ids.values())) == len(CHANGES)
 

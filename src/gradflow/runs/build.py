@@ -28,7 +28,9 @@ from gradflow.runs.hardware import missing_hardware
 from gradflow.tasks.task import Task
 from gradflow.training.budget import Budget
 from gradflow.training.optimizers import parameter_groups
-from gradflow.training.remedy import Remedy
+from gradflow.training.remedy import Remedy, the_loss, the_pretraining
+
+REHEARSED = 4  # steps of a sequence that a network of any length is checked with
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def build(config: Config) -> Pieces:
         return data.train(0)[0]
 
     init, activation = _factory("init", config.init), _factory("activation", config.activation)
-    initialize(pieces.network, init, stream(config.seed, "init"), activation, sample)
+    recurrent_init = _factory("recurrent_init", config.recurrent_init) if config.recurrent_init else None
+    initialize(pieces.network, init, stream(config.seed, "init"), activation, sample, recurrent_init)
     return pieces
 
 
@@ -94,16 +97,30 @@ def rehearse(config: Config) -> tuple[Pieces, Tensor]:
     with torch.device("meta"):
         pieces = _assemble(config)
         batch = torch.empty(min(2, pieces.task.batch_size), *pieces.task.input_shape)
+        if pieces.network.any_length:
+            batch = batch[:, :REHEARSED]
+        elif pieces.task.shortest is not None:
+            raise ConfigError(
+                f"task={pieces.task.name} has sequences of {pieces.task.shortest} to {pieces.task.input_shape[0]} "
+                "steps, but this model takes one length: use model=recurrent or model=esn"
+            )
         out: Tensor = pieces.network(batch)
         for remedy in pieces.remedies:
             remedy.prepare(pieces.network, pieces.task, pieces.budget.total)
-    if out.shape != (len(batch), pieces.task.outputs):
+        the_pretraining(pieces.remedies)
+        the_loss(pieces.remedies)
+    positions = batch.shape[1:2] if pieces.task.every_step else ()
+    if out.shape != (len(batch), *positions, pieces.task.outputs):
         raise ConfigError(
             f"the network's output has shape {tuple(out.shape)}, but the task needs {pieces.task.outputs} outputs"
+            + (" at every step of a sequence: use model=recurrent or model=esn" if positions else "")
         )
     pieces.make_optimizer(parameter_groups(pieces.network))
     pieces.schedule(0, pieces.budget.total)
     activation = _factory("activation", config.activation)
+    if config.recurrent_init is not None:
+        square = Weight(torch.empty(3, 3), role="recurrent", activation=activation)
+        _make("recurrent_init", config.recurrent_init, square, torch.Generator())
     _make("init", config.init, Weight(torch.empty(3, 3), role="head", activation=activation), torch.Generator())
     return pieces, out
 
@@ -122,7 +139,7 @@ def prepare_data(configs: Iterable[Config]) -> list[str]:
 def check_keys(config: Config) -> list[str]:
     """Compare each factor's keys and values with the parameters of the Python definition it names."""
     faults: list[str] = []
-    nodes = {name: getattr(config, name) for name in FACTORS}
+    nodes = {name: node for name in FACTORS if (node := getattr(config, name)) is not None}
     nodes |= {f"remedy.{name}": node for name, node in config.remedy.items()}
     for name, node in nodes.items():
         try:
@@ -201,12 +218,29 @@ def _assemble(config: Config) -> Pieces:
         task = task.with_label_smoothing(config.label_smoothing)
     activation, norm, skip = (_factory(name, getattr(config, name)) for name in ("activation", "norm", "skip"))
     width = config.width if isinstance(config.width, int) else tuple(config.width)
-    parts = Parts(config.depth, width, activation, norm, skip, config.dropout, config.alpha_dropout)
+    parts = Parts(
+        config.depth,
+        width,
+        activation,
+        norm,
+        skip,
+        config.dropout,
+        config.alpha_dropout,
+        _factory("cell", config.cell) if config.cell is not None else None,
+        task.every_step,
+    )
     network: Network = _make("model", config.model, task.input_shape, task.outputs, parts)
     if config.input_noise:
         network.stem = nn.Sequential(InputNoise(config.input_noise), network.stem)
     trainer = config.trainer
-    total = trainer.max_steps if trainer.max_epochs is None else trainer.max_epochs * task.steps_per_epoch
+    total = trainer.max_steps
+    if trainer.max_epochs is not None:
+        if task.steps_per_epoch is None:
+            raise ConfigError(
+                f"trainer.max_epochs={trainer.max_epochs}: task={task.name} draws fresh data at every step and has no "
+                "epochs: set trainer.max_epochs=null and trainer.max_steps, or task.train_size to a number"
+            )
+        total = trainer.max_epochs * task.steps_per_epoch
     return Pieces(
         task,
         network,

@@ -32,6 +32,7 @@ from gradflow.runs.config import Config, validate
 
 HIDDEN_GROUPS = ("sweep", "hydra")  # a sweep is not part of a run's config
 LIST_GROUPS = ("remedy",)  # of which a run can have several values, in an order
+OPTIONAL_GROUPS = ("cell", "recurrent_init", "experiment")  # null stands for no choice
 NONE = "none"  # the value of such a group that stands for the empty list
 
 
@@ -99,7 +100,7 @@ class Composer:
         Raises:
             ConfigError: for an unknown group, value or key, or a value that cannot be set.
         """
-        groups, values, faults = [], [], []
+        groups, values, faults, absent = [], [], [], []
         for override in self.parse(overrides):
             name = override.key_or_group
             if not name:
@@ -109,10 +110,11 @@ class Composer:
             elif name.split(".")[0] == "hydra" or name.split("/")[0] in HIDDEN_GROUPS:
                 faults.append(f"{override.input_line}: unknown key for one run; {choose_from(name, self._top())}")
             elif self._is_group(override):
-                if name == "experiment" and override.value() is None:
-                    continue  # the default: no experiment
+                if override.value() is None and name in OPTIONAL_GROUPS:
+                    absent.append(name)
+                    continue
                 fault = self._group_fault(override)
-                if override.type is OverrideType.ADD and name in (*self._top(), "experiment"):
+                if override.type is OverrideType.ADD and name in (*self._top(), *OPTIONAL_GROUPS):
                     fault = f"{name} has a value already; write it without '+'"
                 if fault:
                     faults.append(f"{override.input_line}: {fault}")
@@ -123,6 +125,9 @@ class Composer:
         if faults:
             raise ConfigError(*faults)
         config = self._base(tuple(groups)).copy()
+        with open_dict(config):
+            for name in absent:
+                config.pop(name, None)
         for override in values:
             fault = self._not_chosen(config, override) or _set(config, override)
             if fault:

@@ -42,8 +42,11 @@ def _is_power_of_two(value: float) -> float:
 
 Node = Annotated[dict[str, Any], AfterValidator(_is_target)]
 
-# Choices of one value each; 'remedy' is a list of them.
-FACTORS = ("task", "model", "activation", "init", "norm", "skip", "optimizer", "scheduler")
+# Choices of one value each; 'remedy' is a list of them. Those of OPTIONAL are None for models that have no such part.
+FACTORS = (
+    "task", "model", "cell", "activation", "recurrent_init", "init", "norm", "skip", "optimizer", "scheduler"
+)  # fmt: skip
+OPTIONAL = ("cell", "recurrent_init")
 NUMBERS = ("depth", "width", "dropout", "alpha_dropout", "input_noise", "label_smoothing", "seed")
 
 
@@ -75,7 +78,13 @@ class Logger(_Part):
 
 
 class Instruments(_Part):
+    """What is watched. Those of the time axis act on networks with recurrent layers."""
+
     every_n_steps: Several | None
+    time_every_n_steps: Several | None
+    time_segments: Several | None
+    time_batch: Several
+    time_quantities: list[Literal["time_grad", "jacobian_time", "forget_leak", "lyapunov"]]
     loss_scale: Annotated[float, AfterValidator(_is_power_of_two)] | None
 
 
@@ -90,7 +99,9 @@ class Config(_Part):
 
     task: Node
     model: Node
+    cell: Node | None = None
     activation: Node
+    recurrent_init: Node | None = None
     init: Node
     norm: Node
     skip: Node

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 import yaml
 from lightning.pytorch import Trainer
@@ -22,6 +23,7 @@ from lightning.pytorch.loggers import Logger
 
 from gradflow.instruments.gradient_flow import GradientFlow
 from gradflow.instruments.ratio import GradientRatio, gradient_ratio
+from gradflow.models.network import Network
 from gradflow.rng import stream
 from gradflow.runs.build import Pieces, build
 from gradflow.runs.config import Config
@@ -32,7 +34,9 @@ from gradflow.runs.identity import labels, run_id, title
 from gradflow.runs.record import Unreadable, is_done, locked, read, write_bytes, write_json
 from gradflow.runs.recorder import Recorder, newest_checkpoint
 from gradflow.runs.stop import InterruptedRun, Stop
+from gradflow.runs.time_watch import SUMMARIES, TimeWatch
 from gradflow.runs.wandb_logger import finish, make_logger
+from gradflow.tasks.task import Task
 from gradflow.training.learner import Learner
 
 OnProgress = Callable[[int, int, float], None]
@@ -128,7 +132,9 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
         else GradientFlow(watched, loss_scale=config.instruments.loss_scale, clipped=bool(config.remedy))
     )
     write_json(path / "environment.json", {**environment(), **switches()})
-    recorder = Recorder(path, status, first_step, flow, stop, on_progress)
+    of_time = config.instruments.time_every_n_steps or config.instruments.time_segments
+    watch = TimeWatch(config.instruments) if of_time and pieces.network.any_length else None
+    recorder = Recorder(path, status, first_step, flow, watch, stop, on_progress)
     logger = make_logger(config, path)
     trainer = Trainer(
         accelerator=device_of(config.hardware),
@@ -136,7 +142,7 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
         precision=PRECISIONS[config.hardware.precision],
         max_epochs=-1,
         max_time=config.trainer.max_time,
-        callbacks=[flow, recorder] if flow is not None else [recorder],
+        callbacks=[each for each in (flow, watch, recorder) if each is not None],
         logger=logger if logger is not None else False,
         default_root_dir=path,
         enable_checkpointing=False,
@@ -164,7 +170,12 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
 
 def _learner(pieces: Pieces, config: Config) -> Learner:
     folder = Path(config.paths.data)
-    return Learner(
+    kind: Callable[..., Learner] = Learner
+    if getattr(pieces.network, "closed_form", None) is not None:
+        from gradflow.training.closed_form import ClosedFormLearner
+
+        kind = ClosedFormLearner
+    return kind(
         pieces.network,
         pieces.task,
         lambda device, rank, world: pieces.task.load(folder, config.seed, device, rank, world),
@@ -193,7 +204,9 @@ def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder
         "larger_is_better": pieces.task.larger_is_better,
         "outputs": pieces.task.outputs,
         "chance": pieces.task.chance,
-        "test_size": len(learner.data.splits["test"]),
+        "chance_error": pieces.task.chance_error(learner.data.size("test")),
+        "solved": _solved(pieces.task, recorder),
+        "test_size": learner.data.size("test"),
         "metrics": {
             name: value
             for name, value in sorted(recorder.final.items())
@@ -202,6 +215,8 @@ def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder
         "gradient": None
         if ratio is None
         else {"ratio": ratio.value, **{k: v for k, v in asdict(ratio).items() if k != "value"}},
+        "no_gradient": _no_gradient(pieces.network),
+        "time": _time(recorder),
     }
     verdict, signs = diagnose(result)
     return result | {
@@ -239,6 +254,52 @@ def _ratio(recorder: Recorder) -> GradientRatio | None:
         return GradientRatio(None, len(norms), sum(value == 0 for value in norms.values()), 0)
     steps = sorted(step for step, block in norms if block == 0 and (step, last) in norms)
     return gradient_ratio([norms[step, 0] for step in steps], [norms[step, last] for step in steps])
+
+
+def _solved(task: Task, recorder: Recorder) -> dict[str, Any] | None:
+    """When the task's own criterion was first met on the validation split."""
+    if task.solved is None:
+        return None
+    values: dict[int, dict[str, float]] = {}
+    for row in recorder.metrics.table().to_pylist():
+        if row["split"] == "val":
+            values.setdefault(row["step"], {})[row["name"]] = row["value"]
+    met = [step for step, figures in sorted(values.items()) if task.solved.met(figures)]
+    return {"criterion": str(task.solved), "step": met[0] if met else None}
+
+
+def _time(recorder: Recorder) -> dict[str, Any] | None:
+    """What the first and the last probe of the time axis say of block 0, of its forward direction where it has two.
+
+    A horizon is null where the gradient never fell so far within the sequence.
+    """
+    table = recorder.gradflow.table()
+    probes: dict[int, dict[str, Any]] = {}
+    rows = table.filter(pc.equal(table["block"], 0)).to_pylist()
+    names = {row["name"] for row in rows if row["time"] is not None}
+    layer = max(names, default=None)  # '….forward' sorts after '….backward'
+    for row in (row for row in rows if row["name"] == layer):
+        probe = probes.setdefault(row["step"], {})
+        if row["time"] is not None:
+            probe["steps"] = max(probe.get("steps", 0), row["time"] + 1)
+        elif row["quantity"].startswith(SUMMARIES):
+            probe[row["quantity"]] = row["value"]
+    measured = {step: {"step": step, **probe} for step, probe in probes.items() if "steps" in probe}
+    if not measured:
+        return None
+    for probe in measured.values():
+        for name in probe:
+            if name.startswith("memory_horizon") and probe[name] >= probe["steps"]:
+                probe[name] = None
+    return {"first": measured[min(measured)], "last": measured[max(measured)]}
+
+
+def _no_gradient(network: Network) -> str | None:
+    """Why no gradient flows through time, where a network says so."""
+    said = [
+        str(module.no_gradient) for module in network.modules() if isinstance(getattr(module, "no_gradient", None), str)
+    ]
+    return said[0] if said else None
 
 
 def _summarize(logger: Logger, result: dict[str, Any]) -> None:

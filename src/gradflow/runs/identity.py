@@ -26,7 +26,7 @@ def science(config: Config) -> dict[str, Any]:
     if "norm_position" in values["model"] and values["norm"]["_target_"] == NO_NORM:
         values["model"]["norm_position"] = None
     return {
-        **{name: values[name] for name in (*FACTORS, *NUMBERS)},
+        **{name: values[name] for name in (*FACTORS, *NUMBERS) if values[name] is not None},
         "remedy": [{"name": name, **node} for name, node in values["remedy"].items()],
         "trainer": {name: values["trainer"][name] for name in BUDGET},
         "hardware": values["hardware"],
@@ -46,7 +46,7 @@ def labels(config: Config) -> dict[str, Label]:
     """One flat word or number per choice: {'activation': 'relu', 'optimizer': 'sgd', 'optimizer.lr': 0.05, …}.
 
     A factor's word is the last part of its `_target_`, or the whole of one outside gradflow, so that two definitions
-    never share a word; 'recipe' joins activation, init, norm and skip.
+    never share a word; 'recipe' joins cell, activation, inits, norm and skip.
     """
     flat: dict[str, Label] = {}
     for name, value in science(config).items():
@@ -57,7 +57,7 @@ def labels(config: Config) -> dict[str, Label]:
     flat["remedy"] = " + ".join(str(flat.pop(f"remedy.{name}")) for name in config.remedy) or "none"
     hardware = config.hardware
     flat["hardware"] = f"{hardware.device} {hardware.precision}" + (" compiled" if hardware.compile else "")
-    flat["recipe"] = " · ".join(str(flat[name]) for name in RECIPE if flat[name] != "none")
+    flat["recipe"] = " · ".join(str(flat[name]) for name in RECIPE if flat.get(name, "none") != "none")
     return flat
 
 

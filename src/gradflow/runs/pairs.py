@@ -19,6 +19,9 @@ GAIN_RELU = math.sqrt(2 / (1 - 1 / math.pi))  # as in conf/norm/scaled_weight_st
 # Skips after whose sum nothing follows: the output of a block is its input and something.
 CARRYING = ("preact_residual", "scaled_residual", "rezero", "skipinit", "dense")
 INITS_TO_ZERO = ("fixup", "zero_last")
+FEED_FORWARD = ("mlp", "convnet", "resnet", "transformer_encoder")
+# Inits that look at maps, kernels or branches of them, of which recurrent layers have none.
+OF_MAPS = ("fixup", "zero_last", "lsuv", "deepnorm", "delta_orthogonal")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class _Words:
     init: str
     norm: str
     skip: str
+    cell: str
 
 
 def refused(config: Config) -> list[str]:
@@ -43,6 +47,25 @@ def questioned(config: Config) -> list[str]:
 
 
 def _refused(config: Config, words: _Words) -> Iterator[str]:
+    if words.cell != "none" and words.model in (*FEED_FORWARD, "esn"):
+        yield f"cell={words.cell} has no effect in model={words.model}: use model=recurrent"
+    if config.recurrent_init is not None and words.model in (*FEED_FORWARD, "esn"):
+        yield f"recurrent_init has no effect in model={words.model}, which has no recurrent weights: leave it out"
+    if words.model == "esn" and config.model.get("readout") == "ridge" and config.remedy:
+        yield (
+            f"remedy={','.join(config.remedy)} acts on gradients, of which a read-out solved in closed form has none: "
+            "use remedy=none, or model.readout=sgd"
+        )
+    if words.model == "recurrent" and words.init in OF_MAPS:
+        yield (
+            f"init={words.init} looks at maps from layer to layer, which model=recurrent has none of: "
+            "use another init, e.g. glorot_uniform, and recurrent_init for the weights through time"
+        )
+    if words.model == "recurrent" and words.norm in ON_WEIGHTS:
+        yield (
+            f"norm={words.norm} acts on the weights of linear maps and convolutions, not on those of recurrent cells: "
+            "use norm=layer, or a norm inside the cell"
+        )
     if config.alpha_dropout and words.activation != "selu":
         yield (
             f"alpha_dropout={config.alpha_dropout} keeps the fixed point of SELU, but activation={words.activation}: "
@@ -84,6 +107,13 @@ def _questioned(config: Config, words: _Words) -> Iterator[str]:
         yield f"activation=selu has its fixed point with init=lecun_normal, not {words.init}"
     if words.activation == "selu" and words.norm != "none":
         yield f"activation=selu normalises by itself; with norm={words.norm} it is no longer that experiment"
+    if words.model == "esn" and config.model.get("spectral_radius", 0.0) >= 1:
+        radius, leak = config.model["spectral_radius"], config.model.get("leak", 1.0)
+        yield (
+            f"model.spectral_radius={radius:g} with model.leak={leak:g}: the radius of (1 − leak) I + leak W can reach "
+            f"{1 - leak + leak * radius:.3g}; from 1 on a reservoir without input need not forget its initial state "
+            "(Jaeger 2001)"
+        )
     if words.model == "resnet" and (words.skip, words.norm) == ("none", "none"):
         yield "model=resnet with skip=none norm=none is a plain network; He et al. 2016 have norm=batch skip=residual"
     if words.model == "transformer_encoder" and words.skip == "none":
@@ -116,4 +146,4 @@ def _questioned(config: Config, words: _Words) -> Iterator[str]:
 
 def _words(config: Config) -> _Words:
     flat = labels(config)
-    return _Words(*(str(flat[name]) for name in ("model", "activation", "init", "norm", "skip")))
+    return _Words(*(str(flat.get(name, "none")) for name in ("model", "activation", "init", "norm", "skip", "cell")))

@@ -12,7 +12,7 @@ from gradflow.errors import ConfigError
 from gradflow.runs.record import FORMAT, Found, Unreadable, load_json, read_all, write_json
 
 PLAN = "plan.json"
-RECIPE = ("activation", "init", "norm", "skip")  # choices that tables join in one word
+RECIPE = ("cell", "activation", "recurrent_init", "init", "norm", "skip")  # choices that tables join in one word
 
 
 @dataclass(frozen=True)

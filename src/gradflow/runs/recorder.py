@@ -18,6 +18,7 @@ from gradflow.instruments.gradient_flow import GradientFlow
 from gradflow.runs.record import write_json
 from gradflow.runs.series import GRADFLOW, METRICS, Series
 from gradflow.runs.stop import InterruptedRun, Stop
+from gradflow.runs.time_watch import SUMMARIES, TimeWatch
 from gradflow.training.learner import Learner
 
 HEARTBEAT = 2.0  # seconds between two writes of status.json
@@ -37,11 +38,13 @@ class Recorder(Callback):
         status: what `status.json` holds beside step and heartbeat.
         first_step: where this attempt begins.
         flow: the instrument, or None.
+        watch: the instruments of the time axis, or None.
         stop: the wish to stop.
         on_progress: told (step, total steps, latest training loss) about four times a second.
 
     Attributes:
-        train_seconds: of all attempts together, from the first step to the last, validation and compiling included.
+        train_seconds: of all attempts together, from the first step to the last, validation and compiling included,
+            but not the probes of the time axis.
         clock: [step, seconds of training by then] of each validation: when it began, which is when the network that it
             judges was there.
     """
@@ -52,10 +55,12 @@ class Recorder(Callback):
         status: dict[str, Any],
         first_step: int,
         flow: GradientFlow | None,
+        watch: TimeWatch | None,
         stop: Stop,
         on_progress: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        self.path, self.status, self.flow, self.stop, self.on_progress = path, status, flow, stop, on_progress
+        self.path, self.status, self.flow, self.watch = path, status, flow, watch
+        self.stop, self.on_progress = stop, on_progress
         self._saved = first_step
         # A figure of step s was made after s updates; a gradient of step s before update s + 1.
         self.metrics = Series(path / "metrics.parquet", METRICS, before=first_step + 1 if first_step else 0)
@@ -146,7 +151,7 @@ class Recorder(Callback):
         per_epoch = learner.task.steps_per_epoch
         for figure in learner.figures:
             for name, value in figure.values.items():
-                epoch = max(0, figure.step - 1) // per_epoch
+                epoch = max(0, figure.step - 1) // per_epoch if per_epoch else 0
                 self.metrics.add(step=figure.step, epoch=epoch, split=figure.split, name=name, value=value)
             named = {f"{figure.split}/{name}": value for name, value in figure.values.items()}
             self.final.update(named)
@@ -159,9 +164,23 @@ class Recorder(Callback):
                 for row in flat_rows(measurement):
                     self.gradflow.add(**row)
             self._seen = len(self.flow.flow.measurements)
+        if self.watch is not None:
+            self._take_probes(trainer, self.watch)
+
+    def _take_probes(self, trainer: Trainer, watch: TimeWatch) -> None:
+        shown: dict[int, dict[str, float]] = {}
+        for row in watch.rows:
+            self.gradflow.add(**row)
+            if row["time"] is None and row["quantity"] in SUMMARIES:
+                shown.setdefault(row["step"], {})[f"gradflow/{row['quantity']}/{row['name']}"] = row["value"]
+        watch.rows.clear()
+        for step, scalars in shown.items():
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=step)
 
     def _seconds(self) -> float:
-        return self.train_seconds + time.monotonic() - self._began
+        probing = self.watch.seconds if self.watch is not None else 0.0
+        return self.train_seconds + time.monotonic() - self._began - probing
 
     def _save(self, trainer: Trainer, step: int) -> None:
         """Series first: they may reach further than the checkpoint, and are cut back to it, but never less far."""

@@ -1,0 +1,147 @@
+"""Every cell × norm × skip, cell × layout and cell × init: refused in a line that says what to change, or trained for a step.
+
+And every task of sequences with every model that takes sequences; and every remedy of the time axis with every cell.
+"""
+
+import itertools
+
+import pytest
+import torch
+
+from gradflow.errors import ConfigError
+from gradflow.resources import conf_dir
+from gradflow.runs import pairs
+from gradflow.runs.build import build, preflight
+from gradflow.training.optimizers import parameter_groups
+
+WAYS_OUT = ("use ", "choose ", "set ", "needs ", "must ", "give ")
+ERRORS = (ConfigError, ValueError, TypeError, RuntimeError, NotImplementedError)
+SMALL = ("depth=2", "width=8", "hardware=cpu", "logger.mode=disabled", "task.batch_size=3")
+TASK = ("task=adding", "task.length=12", "task.val_size=10", "task.test_size=10")
+LAYOUTS = {
+    "plain": [],
+    "bidirectional": ["model.bidirectional=true"],
+    "mean of an encoder's": ["model.readout=mean", "model.encoder=true"],
+    "skip in time": ["model.skip_time=3"],
+    "zoneout": ["model.zoneout=0.2"],
+}
+
+
+def words(group: str) -> list[str]:
+    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+
+
+def attempt(compose, *overrides):
+    """The gradients of one step of an admitted config; of another the line that refuses it."""
+    config = compose.config([*SMALL, *overrides])
+    lines = pairs.refused(config)
+    if lines:
+        return lines[0]
+    try:
+        pieces = build(config)
+        x, y = pieces.task.load(None, 0, torch.device("cpu")).train(0)
+        loss = pieces.task.loss(pieces.network(x), y)
+        optimizer = pieces.make_optimizer(parameter_groups(pieces.network))
+    except ERRORS as error:
+        return str(error.lines[0] if isinstance(error, ConfigError) else error)
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    return {name: p.grad for name, p in pieces.network.named_parameters() if p.requires_grad}
+
+
+def checked(made) -> bool:
+    """Whether it trained; if it did not, the line must say what to change."""
+    if isinstance(made, str):
+        assert "\n" not in made, made
+        assert any(way in made for way in WAYS_OUT), made
+        return False
+    missing = [name for name, gradient in made.items() if gradient is None or not gradient.isfinite().all()]
+    assert not missing, missing
+    return True
+
+
+@pytest.mark.parametrize("cell", words("cell"))
+def test_every_cell_trains_with_every_norm_and_skip_or_is_refused(compose, cell):
+    base = (*TASK, "model=recurrent", f"cell={cell}")
+    pairs_of_words = list(itertools.product(words("norm"), words("skip")))
+    trained = [
+        pair for pair in pairs_of_words if checked(attempt(compose, *base, f"norm={pair[0]}", f"skip={pair[1]}"))
+    ]
+    assert {("none", "none"), ("layer", "residual"), ("layer", "rezero"), ("none", "highway")} <= set(trained)
+
+
+@pytest.mark.parametrize("cell", words("cell"))
+def test_every_cell_trains_in_every_layout_or_is_refused(compose, cell):
+    base = (*TASK, "model=recurrent", f"cell={cell}")
+    for norm, skip in (("none", "none"), ("layer", "residual"), ("batch", "highway")):
+        layouts = [
+            name
+            for name, layout in LAYOUTS.items()
+            if checked(attempt(compose, *base, f"norm={norm}", f"skip={skip}", *layout))
+        ]
+        assert {"plain", "bidirectional", "mean of an encoder's", "zoneout"} <= set(layouts)
+
+
+@pytest.mark.parametrize("cell", words("cell"))
+def test_every_init_fills_every_cell(compose, cell):
+    base = (*TASK, "model=recurrent", f"cell={cell}")
+    inits = [init for init in words("init") if checked(attempt(compose, *base, f"init={init}"))]
+    assert len(inits) >= 10
+    assert all(checked(attempt(compose, *base, f"recurrent_init={init}")) for init in words("recurrent_init"))
+
+
+@pytest.mark.parametrize("task", [t for t in words("task") if t not in ("gaussian_teacher",)])
+def test_every_task_of_sequences_goes_with_every_model_that_takes_them(compose, task):
+    """On the meta device: some have hundreds of steps."""
+    images = task in ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+    view = ["task.view=sequence"] if images else []
+    for model in (["model=recurrent", "cell=lstm"], ["model=esn"], ["model=recurrent", "model.bidirectional=true"]):
+        config = compose.config([*SMALL, f"task={task}", *view, *model])
+        assert preflight(config) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["cell=lstm"], "cell=lstm has no effect in model=mlp"),
+        (["recurrent_init=identity"], "recurrent_init has no effect in model=mlp"),
+        (["model=recurrent"], "model=recurrent needs sequences"),
+        (["model=recurrent", *TASK, "cell=null"], "needs a cell"),
+        (["model=recurrent", *TASK, "init=lsuv"], "init=lsuv"),
+        (["model=recurrent", *TASK, "norm=weight_norm"], "norm=weight_norm"),
+        (["model=recurrent", *TASK, "cell=lstm", "activation=relu"], "cell=lstm has its own non-linearities"),
+        (["model=recurrent", *TASK, "cell=lru", "model.skip_time=2"], "model.skip_time=2"),
+        (["model=recurrent", *TASK, "trainer.max_epochs=2"], "trainer.max_epochs=2"),
+        (["model=mlp", "task=parity", "task.variable=true"], "has sequences of 10 to 20 steps"),
+        (["model=mlp", "task=copying"], "at every step of a sequence: use model=recurrent"),
+        (["model=esn", *TASK, "norm=layer"], "norm"),
+        (["model=esn", *TASK, "cell=lstm"], "cell=lstm has no effect in model=esn"),
+        (["model=esn", *TASK, "remedy=clip_norm"], "remedy=clip_norm acts on gradients"),
+        (["remedy=tbptt"], "tbptt"),
+        (["remedy=omega", "model=recurrent", *TASK, "cell=lstm"], "omega"),
+        (["remedy=[tbptt,omega]", "model=recurrent", *TASK], "tbptt"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together_is_refused_in_one_line(compose, overrides, said):
+    (line,) = preflight(compose.config(["hardware=cpu", *overrides]))
+    assert said in line
+    assert any(way in line for way in (*WAYS_OUT, "leave it out"))
+
+
+@pytest.mark.parametrize("cell", words("cell"))
+@pytest.mark.parametrize("remedy", ["tbptt", "horizon", "recurrent_l1", "recurrent_l2", "spectral_clipping"])
+def test_every_remedy_of_the_time_axis_goes_with_every_cell_or_is_refused(compose, cell, remedy):
+    config = compose.config([*SMALL, *TASK, "model=recurrent", f"cell={cell}", f"remedy={remedy}"])
+    lines = preflight(config)
+    assert len(lines) <= 1
+    assert all(any(way in line for way in WAYS_OUT) for line in lines), lines
+
+
+@pytest.mark.parametrize(("radius", "leak", "asked"), [(0.99, 1.0, False), (1.5, 0.2, True)])
+def test_a_reservoir_that_need_not_forget_its_start_is_questioned(compose, radius, leak, asked):
+    config = compose.config(["model=esn", *TASK, f"model.spectral_radius={radius}", f"model.leak={leak}"])
+    notes = [note for note in pairs.questioned(config) if "spectral_radius" in note]
+    assert len(notes) == asked
+    assert not asked or "can reach 1.1;" in notes[0]
