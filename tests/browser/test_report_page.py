@@ -1,5 +1,6 @@
 """The page in a real browser: its tables sort by click and by key, numbers as numbers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from playwright.sync_api import sync_playwright
 
 from gradflow.results.publish import publish
 from gradflow.runs.planfile import collect
+from gradflow.runs.record import write_json
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -96,3 +98,20 @@ def test_hostile_words_are_shown_as_words(page):
     assert page.locator("h1").inner_text() == "<b>bold</b>"
     assert page.title() == "<b>bold</b> · gradflow"
     assert page.locator("h1 b").count() == 0
+
+
+def test_a_memory_horizon_sorts_by_its_steps_and_what_has_none_comes_last(browser, records):
+    for cell, reach in (("lstm", None), ("rnn", 9), ("gru", 37.25), (None, None)):
+        path = records.add(model="recurrent" if cell else "esn", cell=cell)
+        time = {"steps": 100, "first": None, "last": {"step": 9, "memory_horizon_1%": reach}} if cell else None
+        why = None if cell else "the reservoir is not trained"
+        known = json.loads((path / "result.json").read_text())
+        write_json(path / "result.json", {**known, "time": time, "no_gradient": why})
+    folder = records.sweep()
+    opened = browser.new_page()
+    opened.goto(publish(collect(folder), folder).page.as_uri())
+    opened.get_by_role("button", name="memory horizon").first.click()
+    assert column(opened, 4) == ["9", "37", "≥ 100", "no gradient"]
+    opened.get_by_role("button", name="memory horizon").first.click()
+    assert column(opened, 4) == ["≥ 100", "37", "9", "no gradient"]
+    opened.close()

@@ -116,7 +116,7 @@ def test_the_page_needs_no_network(baseline):
     page = Page(html)
     loads = [a[name] for tag, a in page.tags for name in ("src", "href", "srcset", "action", "data") if a.get(name)]
     assert all(source.startswith("data:image/png;base64,") for source in loads)
-    assert len(loads) == 1
+    assert len(loads) == 2  # the heat map and the learning curves
     assert page.count("link") == page.count("iframe") == 0
     assert "@import" not in html
     assert "url(" not in html
@@ -151,3 +151,38 @@ def test_a_sweep_without_any_result_has_a_page_all_the_same(records, state):
     page = page_of(records.sweep())
     assert page.tables["results"][1][1:] == ["–", "–", state, "0/1"]
     assert page.count("img") == 0
+
+
+def test_the_page_shows_the_time_axis_and_its_pictures(records, recurrent, remembered):
+    profile = {0: [0.1, 0.5, 1.0], 20: [0.9, 0.9, 1.0]}
+    for cell, reach in (("lstm", None), ("rnn", 12)):
+        solved = {"solved": {"criterion": "mse ≤ 0.05", "step": 20 if cell == "lstm" else None}}
+        recurrent(profile, {10: 0.2, 20: 0.04}, remembered(reach) | solved, cell=cell)
+    reservoir = {"no_gradient": "the reservoir is not trained: no gradient flows through time", "solved": None}
+    recurrent(None, {10: 0.2, 20: 0.18}, reservoir | {"verdict": "gradient-free"}, cell=None)
+    folder = records.sweep()
+    names = [file.name for file in publish(collect(folder), folder).files]
+    assert names[3:-1] == ["time_gradient.png", "time_gradient.svg", "curves.png", "curves.svg"]
+    page = page_of(folder)
+    assert page.tables["results"] == [
+        ["network", "test mse", "chance", "solved", "memory horizon", "verdict", "runs"],
+        ["lstm", "0.040", "0.167", "step 20", "≥ 100", "healthy", "1/1"],
+        ["rnn", "0.040", "0.167", "no", "12", "healthy", "1/1"],
+        ["esn", "0.180", "0.167", "–", "no gradient", "gradient-free", "1/1"],
+    ]
+    assert page.tables["runs"][0][3:7] == ["state", "metric", "solved", "memory horizon"]
+    assert page.tables["runs"][3][3:7] == ["completed", "0.180", "–", "no gradient"]
+    assert [attributes["alt"].split(",")[0] for tag, attributes in page.tags if tag == "img"] == [
+        "Norm of the gradient with respect to the state of the first block at every step of a sequence",
+        "Validation metric over training steps",
+    ]
+    assert any("gradient-free" in (attributes.get("class") or "") for _, attributes in page.tags)
+
+
+def test_a_hostile_network_stays_a_word(records, recurrent, remembered):
+    recurrent({0: [0.1, 1.0]}, {10: 0.2, 20: 0.1}, remembered(3), cell=HOSTILE)
+    why = {"solved": {"criterion": HOSTILE, "step": None}, "no_gradient": HOSTILE}
+    recurrent(None, {10: 0.2, 20: 0.1}, why, cell="lstm")
+    page = page_of(records.sweep())
+    assert (page.count("script"), page.count("img")) == (1, 2)
+    assert HOSTILE in page.text

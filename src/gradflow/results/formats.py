@@ -13,11 +13,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gradflow.results.estimate import Estimate
+from gradflow.results.memory import Told
 from gradflow.results.table import Line, Table, Value
 
 SMALL = 0.01  # below this, an estimate is written with an exponent
 WORDS = ("verdict", "runs")  # columns that hold words
 COLOURS = {"healthy": "green", "stagnant": "yellow", "vanishing": "blue", "exploding": "magenta", "diverged": "red"}
+COLOURS |= {"gradient-free": "cyan"}
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{c: "\\" + c for c in "&%$#_{}"},
@@ -31,6 +33,8 @@ _LATEX = {
     "÷": r"\(\div\)",
     "±": r"\(\pm\)",
     "√": r"\(\surd\)",
+    "≥": r"\(\geq\)",
+    "≤": r"\(\leq\)",
 }
 _GREEK_CAPITALS = frozenset(
     ["GAMMA", "DELTA", "THETA", "LAMBDA", "XI", "PI", "SIGMA", "UPSILON", "PHI", "PSI", "OMEGA"]
@@ -51,10 +55,10 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """One line per row; an estimate takes four columns: mean, low, high, n."""
+    """One line per row; an estimate takes four columns, mean, low, high and n, but for chance, which is known."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    wide = {c for c in table.columns if any(isinstance(line.values[c], Estimate) for line in table.lines)}
+    wide = {c for c in table.columns if any(isinstance(line.values[c], Estimate) for line in table.lines)} - {"chance"}
     headers: list[str] = list(table.rows)
     for column in table.columns:
         name = table.metric if column == "metric" else table.points.get(column, column)
@@ -65,7 +69,7 @@ def to_csv(table: Table) -> str:
         for column in table.columns:
             value = line.values[column]
             if column not in wide:
-                cells.append("" if value is None else value)
+                cells.append(_in_full(value))
             elif isinstance(value, Estimate):
                 ends = ["", ""] if value.half is None else [value.mean - value.half, value.mean + value.half]
                 cells += [value.mean, *ends, value.count]
@@ -129,7 +133,7 @@ def text(value: Value) -> str:
         return f"{value.mean:.{digits}f}{half}"
     if isinstance(value, float):
         return "0" if value == 0 else f"{value:.1e}"
-    return value
+    return str(value)
 
 
 def latex(words: str) -> str:
@@ -161,7 +165,7 @@ def _latex_value(value: Value) -> str:
     if isinstance(value, float):
         mantissa, _, exponent = text(value).partition("e")
         return rf"\({mantissa}\times10^{{{int(exponent)}}}\)" if exponent else rf"\({mantissa}\)"
-    return latex(value)
+    return latex(str(value))
 
 
 def _digits(value: Estimate) -> int:
@@ -178,6 +182,13 @@ def _headers(table: Table) -> list[str]:
 
 def _cells(table: Table, line: Line) -> list[str]:
     return [_word(line.labels[row]) for row in table.rows] + [text(line.values[column]) for column in table.columns]
+
+
+def _in_full(value: Value) -> float | str:
+    """In one cell of CSV."""
+    if isinstance(value, Estimate):
+        return value.mean
+    return "" if value is None else value.exact if isinstance(value, Told) else value
 
 
 def _word(label: Any) -> str:

@@ -19,18 +19,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gradflow.results.table import varying
-from gradflow.runs.planfile import RECIPE, Collection
+from gradflow.results.choices import PARTS, network, planned, varying
+from gradflow.results.style import KEY_HEIGHT, WORDS, plain, save
+from gradflow.runs.planfile import Collection
 from gradflow.runs.record import DONE, Record
 
 ZERO, BROKEN = "#d9d9d9", "#d62728"  # exactly zero; non-finite
 FINE_TUNING = "#e6007e"  # the line at its start, seen on every colour of the scale and on white
 COLUMNS = 5  # panels side by side
 MOST_PANELS = 60  # in one picture; more would neither be read nor be drawn in reasonable time
-KEY_HEIGHT = 0.18  # inches for a row of the legend
 PANEL_LETTERS = 26  # that fit above a panel
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-WORDS: Any = {"svg.fonttype": "path", "font.size": 8, "axes.titlesize": 8, "svg.hashsalt": "gradflow"}
+
+__all__ = ["Panel", "draw", "panels", "save"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,14 @@ def panels(collection: Collection) -> tuple[int, list[Panel]]:
         return 0, []
     depth = max(int(run.labels["depth"]) for run in runs)
     deepest = [run for run in runs if run.labels["depth"] == depth]
-    told = [key for key in varying([run.labels for run in deepest]) if key not in ("depth", "recipe", *RECIPE)]
+    labels = planned(collection)
+    choices = varying([labels[run.run_id] for run in deepest])
+    told = [key for key in choices if key not in ("depth", "network", "recipe", *PARTS)]
+    in_a_word = "network" in choices and not PARTS & set(choices)  # of which the recipe follows
     cells: dict[tuple[object, ...], list[Record]] = {}
     for run in deepest:
-        cells.setdefault((run.labels["recipe"], *(run.labels.get(key) for key in told)), []).append(run)
+        word = network(labels[run.run_id]) if in_a_word else run.labels["recipe"]
+        cells.setdefault((word, *(run.labels.get(key) for key in told)), []).append(run)
     return depth, [_panel(_title(key, told), group) for key, group in cells.items()]
 
 
@@ -78,11 +83,12 @@ def _title(cell: tuple[object, ...], told: list[str]) -> str:
 
 
 def draw(collection: Collection) -> Figure | None:
-    """One panel per recipe at the greatest depth, on one colour scale; None if no run has gradients on record."""
+    """One panel per recipe at the greatest depth, on one colour scale; None if no run has gradients on record, or none
+    more than one block, of which a picture would say no more than a table."""
     depth, found = panels(collection)
     found = [panel for panel in found if panel.values.size]
     shown = found[:MOST_PANELS]
-    if not shown:
+    if all(len(panel.values) < 2 for panel in shown):
         return None
     left_out = f" (the first {MOST_PANELS} of {len(found)} cells)" if len(found) > MOST_PANELS else ""
     finite = np.concatenate([panel.values[np.isfinite(panel.values)] for panel in shown])
@@ -144,15 +150,6 @@ def _layout(count: int, lines: int, keys: int) -> tuple[Figure, np.ndarray, Axes
         (edges["right"] + 0.12 / width, edges["bottom"], 0.12 / width, edges["top"] - edges["bottom"])
     )
     return figure, axes, bar
-
-
-def save(figure: Figure, stem: Path, mark: str = "") -> list[Path]:
-    """Write `stem`.png and `stem`.svg; `mark` says in both what they were made from."""
-    files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-    with rc_context(WORDS):
-        figure.savefig(files[0], metadata={"Description": mark})
-        figure.savefig(files[1], metadata={"Date": None, "Description": mark})
-    return files
 
 
 def _panel(title: str, group: list[Record]) -> Panel:
@@ -261,7 +258,7 @@ def _broken(panel: Panel) -> np.ndarray:
 
 def _wrap(title: str) -> list[str]:
     """'relu · he_normal · batch' on lines of a panel's width, the activation on its own."""
-    first, *parts = title.replace("$", r"\$").split(" · ")
+    first, *parts = plain(title).split(" · ")
     lines = [first]
     for i, part in enumerate(parts):
         if i and len(lines[-1]) + len(part) + 3 <= PANEL_LETTERS:

@@ -12,6 +12,8 @@ from gradflow.results.table import Table, make_table
 from gradflow.runs.planfile import Collection
 from gradflow.runs.record import write_bytes
 
+PICTURES = ("heatmap", "time_gradient", "decay", "curves")
+
 
 @dataclass(frozen=True)
 class Published:
@@ -23,7 +25,7 @@ class Published:
 
 
 def publish(collection: Collection, folder: Path) -> Published:
-    """Write results.csv, .md and .tex, heatmap.png and .svg, and report.html.
+    """Write results.csv, .md and .tex, those of `PICTURES` that say something as .png and .svg, and report.html.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -34,31 +36,43 @@ def publish(collection: Collection, folder: Path) -> Published:
     for name, content in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
         files.append(folder / f"results.{name}")
         write_bytes(files[-1], content.encode())
-    pictures = draw_heatmap(collection, folder)
+    pictures = {name: draw_picture(name, collection, folder) for name in PICTURES}
     page = folder / "report.html"
     from gradflow.results import report
 
-    report.write(page, collection, table, pictures[0] if pictures else None)
-    return Published(table, [*files, *pictures, page], page)
+    report.write(page, collection, table, {name: drawn[0] for name, drawn in pictures.items() if drawn})
+    return Published(table, [*files, *(file for drawn in pictures.values() for file in drawn), page], page)
 
 
 def draw_heatmap(collection: Collection, folder: Path) -> list[Path]:
-    """heatmap.png and heatmap.svg; not drawn again where those in the folder were made from the same records."""
-    files = [folder / "heatmap.png", folder / "heatmap.svg"]
+    """heatmap.png and heatmap.svg; none where the runs have no gradients on record, or one block."""
+    return draw_picture("heatmap", collection, folder)
+
+
+def draw_picture(name: str, collection: Collection, folder: Path) -> list[Path]:
+    """NAME.png and NAME.svg of one of `PICTURES`, or none where it would say nothing; not drawn again where those in
+    the folder were made from the same records."""
+    files = [folder / f"{name}.png", folder / f"{name}.svg"]
     mark = _mark(collection)
     if all(file.exists() and mark.encode() in file.read_bytes() for file in files):
         return files
-    from gradflow.results import heatmap  # matplotlib: half a second to import
+    from gradflow.results import curves, decay, heatmap, style, time_gradient  # matplotlib: half a second to import
 
-    figure = heatmap.draw(collection)
-    return heatmap.save(figure, folder / "heatmap", mark) if figure is not None else []
+    draw = {
+        "heatmap": heatmap.draw,
+        "time_gradient": time_gradient.draw,
+        "decay": decay.draw,
+        "curves": curves.draw,
+    }[name]
+    figure = draw(collection)
+    return style.save(figure, folder / name, mark) if figure is not None else []
 
 
 def _mark(collection: Collection) -> str:
-    """A hash of what the picture shows: the records, by their state and the time of their last change."""
+    """A hash of what pictures show: the records, by their state and the time of their last change."""
     seen = [gradflow.__version__, collection.name]
     for run_id, record in collection.found.records.items():
-        series = record.path / "gradflow.parquet"
-        changed = series.stat().st_mtime_ns if series.exists() else 0
+        files = (record.path / name for name in ("gradflow.parquet", "metrics.parquet", "result.json"))
+        changed = [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
         seen.append(f"{run_id} {record.state} {changed}")
     return "gradflow " + hashlib.sha256("\n".join(seen).encode()).hexdigest()

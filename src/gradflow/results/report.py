@@ -1,4 +1,4 @@
-"""The page: one HTML file with the table, the picture and every run. It opens from disk and needs no network."""
+"""The page: one HTML file with the table, the pictures and every run. It opens from disk and needs no network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,37 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gradflow
+from gradflow.results import memory
+from gradflow.results.choices import planned, varying
 from gradflow.results.estimate import Estimate
 from gradflow.results.formats import text
+from gradflow.results.memory import Told
 from gradflow.results.status import summary
-from gradflow.results.table import Table, Value, varying
+from gradflow.results.table import Table, Value
 from gradflow.runs.diagnosis import VERDICTS
 from gradflow.runs.planfile import Collection
 from gradflow.runs.record import Record, write_bytes
+
+HEADINGS = {  # of a picture, and what to tell somebody who cannot see it
+    "heatmap": (
+        "Gradient norm by block and training step",
+        "Heat map of the gradient norm of every block over training, one panel per recipe",
+    ),
+    "time_gradient": (
+        "Gradient at every time step",
+        "Norm of the gradient with respect to the state of the first block at every step of a sequence, one line per "
+        "network, as initialised and after training",
+    ),
+    "decay": (
+        "Decay of the gradient by spectral radius",
+        "Decay per time step of the gradient against the logarithm of the spectral radius of the recurrent weights",
+    ),
+    "curves": (
+        "Learning curves",
+        "Validation metric over training steps, one line per network or recipe, with the score without memory",
+    ),
+}
+RECALL = {"solved": memory.solved, "memory_horizon": memory.memory_horizon}  # of every run, where the table has it
 
 
 @dataclass(frozen=True)
@@ -41,27 +65,34 @@ class Sortable:
     rows: list[list[Cell]]
 
 
-def render(collection: Collection, table: Table, picture: Path | None) -> str:
-    """The page's HTML; every word from a config or a record is escaped."""
+@dataclass(frozen=True)
+class Picture:
+    title: str
+    alt: str
+    png: str  # in base64
+
+
+def render(collection: Collection, table: Table, pictures: dict[str, Path]) -> str:
+    """The page's HTML; every word from a config or a record is escaped. `pictures` are PNG files by their names."""
     environment = Environment(
         loader=PackageLoader("gradflow.results"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    image = base64.b64encode(picture.read_bytes()).decode() if picture is not None and picture.exists() else None
+    images = [Picture(*HEADINGS[name], base64.b64encode(file.read_bytes()).decode()) for name, file in pictures.items()]
     return environment.get_template("report.html.j2").render(
         title=table.title,
         summary=summary(collection),
         command=collection.command,
         results=_results(table),
-        runs=_runs(collection),
+        runs=_runs(collection, [column for column in table.columns if column in RECALL]),
         notes=table.notes,
-        picture=image,
+        pictures=images,
         problems=collection.found.problems,
         version=gradflow.__version__,
     )
 
 
-def write(file: Path, collection: Collection, table: Table, picture: Path | None) -> None:
-    write_bytes(file, render(collection, table, picture).encode())
+def write(file: Path, collection: Collection, table: Table, pictures: dict[str, Path]) -> None:
+    write_bytes(file, render(collection, table, pictures).encode())
 
 
 def _results(table: Table) -> Sortable:
@@ -75,28 +106,31 @@ def _results(table: Table) -> Sortable:
     return Sortable(headers, rows)
 
 
-def _runs(collection: Collection) -> Sortable:
-    names = [*varying(collection.planned.values()), "seed"]
-    words = {name for name in names for labels in collection.planned.values() if isinstance(labels.get(name), str)}
+def _runs(collection: Collection, recall: list[str]) -> Sortable:
+    runs = planned(collection)
+    names = [*varying(runs.values()), "seed"]
+    words = {name for name in names for labels in runs.values() if isinstance(labels.get(name), str)}
     headers = [Header("run", True), *(Header(name, name in words) for name in names)]
-    headers += [Header("state", True), Header("metric", False), Header("gradient ratio", False)]
-    headers += [Header("verdict", True), Header("seconds", False)]
+    headers += [Header("state", True), Header("metric", False)]
+    headers += [Header(column.replace("_", " "), False) for column in recall]
+    headers += [Header("gradient ratio", False), Header("verdict", True), Header("seconds", False)]
     rows = []
-    for run_id, labels in collection.planned.items():
+    for run_id, labels in runs.items():
         record = collection.found.records.get(run_id)
         cells = [Cell(run_id, run_id)]
         cells += [Cell(str(labels.get(name, "")), _sort_value(labels.get(name))) for name in names]
-        rows.append([*cells, *_outcome(record)])
+        rows.append([*cells, *_outcome(record, recall)])
     return Sortable(headers, rows)
 
 
-def _outcome(record: Record | None) -> list[Cell]:
+def _outcome(record: Record | None, recall: list[str]) -> list[Cell]:
+    nothing = [Cell("–", "") for _ in range(4 + len(recall))]
     if record is None:
-        return [Cell("missing", "missing"), *(Cell("–", "") for _ in range(4))]
+        return [Cell("missing", "missing"), *nothing]
     error = str(record.status.get("error") or "").strip()
     state = Cell(record.state, record.state, record.state, error.splitlines()[-1] if error else "")
     if record.result is None:
-        return [state, *(Cell("–", "") for _ in range(4))]
+        return [state, *nothing]
     result = record.result
     metric = result["metrics"].get(result["metric"])
     ratio = (result.get("gradient") or {}).get("ratio")
@@ -104,6 +138,7 @@ def _outcome(record: Record | None) -> list[Cell]:
     return [
         state,
         _cell(None if metric is None else Estimate(metric, None, 1)),
+        *(_cell(RECALL[column]([result])) for column in recall),
         _cell(ratio),
         replace(_cell(result["verdict"]), hint=_signs(result)),
         Cell(f"{seconds:.1f}", seconds),
@@ -120,6 +155,8 @@ def _signs(result: dict[str, Any]) -> str:
 def _cell(value: Value) -> Cell:
     if isinstance(value, Estimate):
         return Cell(text(value), value.mean)
+    if isinstance(value, Told):
+        return Cell(value.text, "" if value.value is None else value.value)
     if isinstance(value, float):
         return Cell(text(value), value)
     return Cell(text(value), value or "", value if value in VERDICTS else "")

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradflow.errors import ConfigError, choose_from
+from gradflow.results import choices, memory
 from gradflow.results.estimate import Estimate, geometric_mean, mean_interval
+from gradflow.results.memory import Told
 from gradflow.runs.diagnosis import VERDICTS
-from gradflow.runs.planfile import RECIPE, Collection
+from gradflow.runs.planfile import Collection
 from gradflow.runs.record import DONE, Record
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ DEFAULT_COLUMNS = ("metric", "gradient_ratio", "verdict", "runs")
 EQUAL = ("metric@steps", "metric@time")  # at an equal number of steps, and at an equal time
 BUDGET_COLUMNS = ("metric", *EQUAL, "steps", "cost/train_seconds", *DEFAULT_COLUMNS[1:])
 
-Value = Estimate | float | str | None
+Value = Estimate | Told | float | str | None
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Table:
     points: dict[str, str] = field(default_factory=dict)
 
     def header(self, column: str) -> str:
-        words = {"metric": self.metric.replace("/", " "), "gradient_ratio": "gradient ratio", **self.points}
-        return words.get(column, column)
+        words = {name: name.replace("_", " ") for name in ("gradient_ratio", "memory_horizon")}
+        return {"metric": self.metric.replace("/", " "), **words, **self.points}.get(column, column)
 
 
 def make_table(
@@ -68,28 +70,31 @@ def make_table(
     Args:
         collection: from `collect`.
         rows: choices that tell lines apart; those that vary, other than the seed, unless given. Where several of
-            activation, init, norm and skip vary they appear together as 'recipe'.
+            activation, init, norm and skip vary they appear together as 'recipe'; recurrent networks of several kinds
+            as 'network', with all that goes with each kind.
         columns: 'metric' (the task's headline figure), 'metric@steps' and 'metric@time' (the same on the validation
             split, where all runs have made equally many steps, or had equally many seconds), 'gradient_ratio' (first
-            block ÷ last block, geometric mean over training and seeds), 'verdict', 'runs' (done of planned), 'steps',
-            or any figure of a result, such as 'val/loss' or 'cost/train_seconds'. Unless given, `DEFAULT_COLUMNS`;
-            where runs differ in hardware or have a budget in seconds, `BUDGET_COLUMNS`.
+            block ÷ last block, geometric mean over training and seeds), 'chance', 'solved' and 'memory_horizon' (see
+            `memory`), 'verdict', 'runs' (done of planned), 'steps', or any figure of a result, such as 'val/loss' or
+            'cost/train_seconds'. Unless given, those of `default_columns`.
 
     Raises:
         ConfigError: for a row or column that no run has.
     """
-    known = sorted({key for labels in collection.planned.values() for key in labels})
-    chosen_rows = list(rows) if rows else varying(collection.planned.values())
-    chosen_columns = list(columns) if columns else default_columns(collection.planned.values())
+    planned = choices.planned(collection)
+    known = sorted({key for labels in planned.values() for key in labels})
+    chosen_rows = list(rows) if rows else choices.varying(planned.values())
     records = collection.found.records
+    results = [record.result for record in records.values() if record.result]
+    chosen_columns = list(columns) if columns else default_columns(planned.values(), results)
     figures = sorted({name for record in records.values() for name in _figures(record)})
     faults = [f"--rows {row}: unknown; {choose_from(row, known)}" for row in chosen_rows if row not in known]
-    allowed = sorted({*BUDGET_COLUMNS, *figures})
+    allowed = sorted({*BUDGET_COLUMNS, *memory.COLUMNS, *figures})
     faults += [f"--cols {c}: unknown; {choose_from(c, allowed)}" for c in chosen_columns if c not in allowed]
     if faults:
         raise ConfigError(*faults)
     groups: dict[tuple[Any, ...], list[str]] = {}
-    for run_id, labels in collection.planned.items():
+    for run_id, labels in planned.items():
         groups.setdefault(tuple(labels.get(row) for row in chosen_rows), []).append(run_id)
     equal = _equal(collection, groups.values()) if set(EQUAL) & set(chosen_columns) else None
     lines = [
@@ -99,57 +104,38 @@ def make_table(
         )
         for key, run_ids in _ordered(groups)
     ]
-    metrics = sorted({record.result["metric"] for record in records.values() if record.result})
+    metrics = sorted({result["metric"] for result in results})
     metric = metrics[0] if len(metrics) == 1 else "metric"
-    notes = _notes(collection, chosen_columns)
+    notes = [*_notes(collection, chosen_columns), *memory.notes(chosen_columns, results)]
+    if "network" in chosen_rows:
+        notes += choices.with_the_network(planned.values())
     if equal is not None:
         notes += [note for column, note in equal.notes().items() if column in chosen_columns]
-    pooled = _pooled(collection, groups)
+    pooled = choices.pooled([[planned[run_id] for run_id in g] for g in groups.values()], planned.values())
     if pooled:
         notes.append(f"a row pools runs that differ in {', '.join(pooled)}: its interval is not over seeds alone")
     points = {} if equal is None else equal.headers(metric)
     return Table(collection.name, chosen_rows, chosen_columns, metric, lines, notes, points)
 
 
-def default_columns(runs: Collected[dict[str, Any]]) -> list[str]:
-    """`BUDGET_COLUMNS` where runs can end after different numbers of steps for want of time, else `DEFAULT_COLUMNS`."""
+def default_columns(runs: Collected[dict[str, Any]], results: Sequence[dict[str, Any]]) -> list[str]:
+    """`DEFAULT_COLUMNS`; `BUDGET_COLUMNS` where runs can end after different numbers of steps for want of time.
+
+    With them stand those of `memory.COLUMNS` that say something. The gradient ratio of the last block to the first is
+    left out of a table of recurrent networks that all have one block.
+    """
     hardware = {tuple(v for k, v in sorted(labels.items()) if k.partition(".")[0] == "hardware") for labels in runs}
     timed = any(labels.get("trainer.max_time") is not None for labels in runs)
-    return list(BUDGET_COLUMNS if timed or len(hardware) > 1 else DEFAULT_COLUMNS)
+    columns = list(BUDGET_COLUMNS if timed or len(hardware) > 1 else DEFAULT_COLUMNS)
+    remembered = memory.shown_columns(runs, results)
+    if "memory_horizon" in remembered:
+        place = columns.index("gradient_ratio")
+        columns[place : place + 1] = ["memory_horizon", *(["gradient_ratio"] if _deep(runs) else [])]
+    return ["metric", *(column for column in remembered if column != "memory_horizon"), *columns[1:]]
 
 
-def varying(runs: Collected[dict[str, Any]]) -> list[str]:
-    """Choices that tell runs apart, other than seeds and what another choice implies; 'depth' if none does."""
-    seen: dict[str, set[Any]] = {}
-    for labels in runs:
-        for key, value in labels.items():
-            seen.setdefault(key, set()).add(value)
-    follows_seed = {"seed"} | {k for k in seen if k.endswith("split_seed")}
-    chosen = [key for key, values in seen.items() if len(values) > 1 and key not in follows_seed]
-    words = [key for key in chosen if key in RECIPE]
-    drop = words if len(words) > 1 else ["recipe"]  # several of them appear together as 'recipe'
-    chosen = [key for key in chosen if key not in drop and not _implied(key, runs)]
-    return sorted(chosen, key=lambda key: (key not in ("task", "model", "depth", "width"), key == "recipe")) or [
-        "depth"
-    ]
-
-
-def _pooled(collection: Collection, groups: dict[tuple[Any, ...], list[str]]) -> list[str]:
-    """Choices other than the seed in which runs of one row differ."""
-    differing: set[str] = set()
-    for run_ids in groups.values():
-        labels = [collection.planned[run_id] for run_id in run_ids]
-        for key in {key for each in labels for key in each} - {"seed", "recipe"}:
-            if not key.endswith("split_seed") and len({each.get(key) for each in labels}) > 1:
-                differing.add(key)
-    return sorted(key for key in differing if not _implied(key, collection.planned.values()))
-
-
-def _implied(key: str, runs: Collected[dict[str, Any]]) -> bool:
-    """Whether a value such as 'norm.eps' or 'hardware.precision' follows from the word before its first dot."""
-    factor, dot, _ = key.partition(".")
-    pairs = {(labels.get(factor), labels.get(key)) for labels in runs}
-    return bool(dot) and len({word for word, _ in pairs}) == len(pairs)
+def _deep(runs: Collected[dict[str, Any]]) -> bool:
+    return any(int(labels["depth"]) > 1 for labels in runs)
 
 
 def _ordered(groups: dict[tuple[Any, ...], list[str]]) -> list[tuple[tuple[Any, ...], list[str]]]:
@@ -173,6 +159,8 @@ def _value(column: str, records: list[Record | None], equal: Equal | None) -> Va
     if column == "gradient_ratio":
         ratios = [result["gradient"]["ratio"] for result in results if result.get("gradient")]
         return geometric_mean([ratio for ratio in ratios if ratio is not None])
+    if column in memory.COLUMNS:
+        return memory.value(column, results)
     if equal is not None and column in EQUAL:
         at = equal.at_step if column == "metric@steps" else equal.at_time
         return mean_interval([value for r in records if r is not None and (value := at(r.run_id)) is not None])
