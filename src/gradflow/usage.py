@@ -95,7 +95,7 @@ def _groups() -> str:
     for folder in sorted(path for path in conf.iterdir() if path.is_dir()):
         values = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         mark = "+" if folder.name == "sweep" else " "
-        lines.append(f" {mark}{folder.name:<12} {values}")
+        lines.append(f" {mark}{folder.name:<14} {values}")
     lines.append("Numbers: depth, width, dropout, alpha_dropout, input_noise, label_smoothing, seed.")
     lines.append("A list of remedies: 'remedy=[clip_norm,warmup]'. Paths: paths.runs, paths.sweeps, paths.data.")
     lines.append("Any key of a group can be set, e.g. optimizer.lr=0.1; 'gradflow train --cfg job' shows them all.")

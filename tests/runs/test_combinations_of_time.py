@@ -1,4 +1,4 @@
-"""Every cell × norm × skip, cell × layout and cell × init: refused in a line that says what to change, or trained for a step.
+"""Every cell × norm × skip, × layout and × init: refused in a line that says what to change, or trained for a step.
 
 And every task of sequences with every model that takes sequences; and every remedy of the time axis with every cell.
 """

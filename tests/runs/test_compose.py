@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from gradflow.errors import ConfigError
 
-TOP = "allowed: activation, alpha_dropout, depth,"
+TOP = "allowed: activation, alpha_dropout,"
 
 # (what is typed, what the message must hold)
 MISTAKES = [
@@ -24,8 +24,8 @@ MISTAKES = [
     ("activation=rleu", ["activation=rleu: unknown value", "linear, maxout", "did you mean 'relu'?"]),
     ("trainer=dflt", ["trainer=dflt: unknown value", "allowed: default", "did you mean 'default'?"]),
     ("experiment=mnist_mpl", ["experiment=mnist_mpl: unknown value", "did you mean 'mnist_mlp'?"]),
-    ("optimizer=null", ["optimizer=null: unknown value", "allowed: adam, adamw, sgd"]),
-    ("~optimizer", ["~optimizer: unknown value", "allowed: adam, adamw, sgd"]),
+    ("optimizer=null", ["optimizer=null: unknown value", "allowed: adagrad, adam, adamw, rmsprop, sgd"]),
+    ("~optimizer", ["~optimizer: unknown value", "allowed: adagrad, adam, adamw, rmsprop, sgd"]),
     ("logger.mode=offlin", ["logger.mode=offlin: unknown value", "allowed: disabled, offline", "mean 'offline'?"]),
     ("hardware.precision=33", ["hardware.precision=33: unknown value", "bf16-mixed, tf32", "did you mean '32'?"]),
     ("depth=-1", ["depth=-1: should be greater than or equal to 1"]),

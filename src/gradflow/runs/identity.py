@@ -62,7 +62,11 @@ def labels(config: Config) -> dict[str, Label]:
 
 
 def title(labels: dict[str, Any]) -> str:
-    """A run's name for people, e.g. 'digits mlp sigmoid · fan_in_uniform depth 30 seed 0'."""
+    """A run's name for people, e.g. 'digits mlp sigmoid · fan_in_uniform depth 30 seed 0' or 'adding lstm length 100
+    depth 1 seed 0': a cell's own parts are not those of the factors' words."""
+    if "cell" in labels:
+        length = f" length {labels['task.length']}" if "task.length" in labels else ""
+        return f"{labels['task']} {labels['cell']}{length} depth {labels['depth']} seed {labels['seed']}"
     return f"{labels['task']} {labels['model']} {labels['recipe']} depth {labels['depth']} seed {labels['seed']}"
 
 
