@@ -11,8 +11,8 @@ from gradflow.runs.planfile import RECIPE, Collection
 PARTS = {"cell", "recurrent_init", *RECIPE}  # choices that can appear together as 'recipe'
 FIRST = ("task", "task.length", "model", "depth", "width")
 LAST = ("network", "recipe")
-# What a reader must see even where it differs from network to network: what was learned, how deep and on what.
-ALWAYS_TOLD = ("task", "depth", "hardware")
+# What a reader must see even where it differs from network to network: what was learned and on what.
+ALWAYS_TOLD = ("task", "hardware")
 
 
 def planned(collection: Collection) -> dict[str, dict[str, Any]]:
