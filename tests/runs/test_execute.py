@@ -189,6 +189,15 @@ def test_what_else_a_process_has_trained_changes_nothing(configure, undisturbed,
 GOING_ON = {
     **{"sgd": [], "batch": ["norm=batch", "optimizer=adam"]},
     "pretrained": ["remedy=[layerwise_pretraining,gradient_noise]", "optimizer=adam", "dropout=0.2"],
+    "recurrent": [
+        *("task=parity", "task.length=12", "task.variable=true", "task.batch_size=8", "task.val_size=20"),
+        *("task.test_size=20", "model=recurrent", "cell=lstm", "cell.recurrent_norm=batch", "model.zoneout=0.1"),
+        *("optimizer=rmsprop", "remedy=[clip_norm,recurrent_l2]", "instruments=time"),
+        *("instruments.every_n_steps=1", "instruments.time_every_n_steps=3", "instruments.time_segments=5"),
+    ],
+    "reservoir": [
+        *("task=adding", "task.length=12", "task.batch_size=8", "task.val_size=20", "task.test_size=20", "model=esn"),
+    ],
 }
 
 
