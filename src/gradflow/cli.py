@@ -280,8 +280,10 @@ def _tell_time(result: dict[str, Any]) -> Iterator[str]:
     if result.get("time"):
         for moment in ("first", "last"):
             probe = result["time"][moment]
-            horizon = probe.get("memory_horizon_1%")
-            reach = f"over all {probe['steps']} steps" if horizon is None else f"{horizon:.0f} steps back"
+            if "memory_horizon_1%" not in probe:
+                continue  # it is zero at the last step, or was not measured
+            horizon = probe["memory_horizon_1%"]
+            reach = f"over all {probe['steps']} steps" if horizon is None else f"for {horizon:.1f} steps back"
             yield f"gradient through time at step {probe['step']}: above 1 % of the last step's {reach}"
 
 

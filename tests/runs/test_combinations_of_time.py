@@ -113,6 +113,12 @@ def test_every_task_of_sequences_goes_with_every_model_that_takes_them(compose, 
         (["model=recurrent", *TASK, "cell=lstm", "activation=relu"], "cell=lstm has its own non-linearities"),
         (["model=recurrent", *TASK, "cell=lru", "model.skip_time=2"], "model.skip_time=2"),
         (["model=recurrent", *TASK, "trainer.max_epochs=2"], "trainer.max_epochs=2"),
+        (["model=recurrent", *TASK, "cell=irnn", "recurrent_init=spectral_radius"], "reaches no weight of this cell"),
+        (["model=recurrent", *TASK, "remedy=tbptt", "instruments=time"], "time_segments=16 would see one window"),
+        (
+            ["model=recurrent", *TASK, "model.skip_time=2", "instruments.time_quantities=[lyapunov]"],
+            "model.skip_time=2 has not",
+        ),
         (["model=mlp", "task=parity", "task.variable=true"], "has sequences of 10 to 20 steps"),
         (["model=mlp", "task=copying"], "at every step of a sequence: use model=recurrent"),
         (["model=esn", *TASK, "norm=layer"], "norm"),
@@ -127,7 +133,7 @@ def test_every_task_of_sequences_goes_with_every_model_that_takes_them(compose, 
 def test_what_does_not_go_together_is_refused_in_one_line(compose, overrides, said):
     (line,) = preflight(compose.config(["hardware=cpu", *overrides]))
     assert said in line
-    assert any(way in line for way in (*WAYS_OUT, "leave it out"))
+    assert any(way in line for way in (*WAYS_OUT, "leave it out", "leave recurrent_init", "leave out"))
 
 
 @pytest.mark.parametrize("cell", words("cell"))

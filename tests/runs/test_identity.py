@@ -139,3 +139,19 @@ def test_definitions_from_elsewhere_never_share_a_word(compose):
     told = [labels(compose.config([f"activation._target_={t}"])) for t in ("a.swish", "b.swish")]
     assert [each["activation"] for each in told] == ["a.swish", "b.swish"]
     assert len({each["recipe"] for each in told}) == 2
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["optimizer=adam", "init=orthogonal", "scheduler=cosine", "model.window=5", "activation=tanh"],
+)
+def test_what_a_closed_form_does_not_use_tells_no_runs_apart(identify, word):
+    assert identify("model=esn", word) == identify("model=esn")
+    if not word.startswith(("model", "activation")):
+        assert identify("model=esn", "model.readout=sgd", word) != identify("model=esn", "model.readout=sgd")
+
+
+def test_a_recurrent_run_is_called_by_its_cell(compose):
+    words = labels(compose.config(["task=adding", "model=recurrent", "cell=irnn"]))
+    assert title(words) == "adding irnn length 100 depth 1 seed 0"
+    assert title(labels(compose.config(["task=adding", "model=esn"]))) == "adding esn length 100 depth 1 seed 0"

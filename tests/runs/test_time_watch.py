@@ -1,6 +1,7 @@
 """What a run records of the time axis, and that looking changes nothing."""
 
 import json
+import math
 from pathlib import Path
 from shutil import rmtree
 
@@ -53,9 +54,10 @@ def test_the_first_probe_is_that_of_the_network_as_initialised(trained):
 
 
 def test_the_training_step_in_segments_sees_what_a_probe_of_its_batch_sees(trained):
-    """A probe of all eight examples at steps 0, 4, 8; segments of six at every other step, from the pass itself."""
-    _, _, probed = trained("instruments.time_every_n_steps=1")
-    *_, rows = trained("instruments.every_n_steps=2", "instruments.time_every_n_steps=4", "instruments.time_segments=6")
+    """All eight examples of a fixed set: by probes, and at every other step from the pass itself in segments of six."""
+    eight = ("task.train_size=8", "instruments.every_n_steps=2")
+    _, _, probed = trained(*eight, "instruments.time_every_n_steps=1")
+    *_, rows = trained(*eight, "instruments.time_every_n_steps=4", "instruments.time_segments=6")
     for step in (2, 6, 10):
         found, exact = over_time(rows, "time_grad_h", step), over_time(probed, "time_grad_h", step)
         assert sorted(found) == [5, 11, 14]
@@ -99,3 +101,25 @@ def test_a_task_that_is_solved_says_at_which_validation(trained):
         "trainer.val_every_n_steps=20",
     )
     assert result["solved"]["step"] in (20, 40, 60)
+
+
+def test_where_every_step_has_a_loss_the_horizon_is_that_of_the_last_output(trained):
+    """A radius of 0.2 forgets within a few steps, however evenly the whole loss reaches every state."""
+    task = ("task=narma10", "task.length=30", "task.washout=5", "task.batch_size=4", "task.val_size=8")
+    _, result, rows = trained(
+        *(*task, "task.test_size=8", "recurrent_init=spectral_radius", "recurrent_init.radius=0.2"),
+        *("instruments=time", "instruments.every_n_steps=4", "instruments.time_every_n_steps=6"),
+    )
+    assert 1 < result["time"]["first"]["memory_horizon_1%"] < 8
+    assert result["time"]["first"]["time_decay"] == pytest.approx(math.log(0.2), rel=0.35)
+    whole = over_time(rows, "time_grad_h", 0)
+    assert whole[10] > 0.05 * whole[29]
+    segments = [row for row in rows if row["step"] == 4]
+    assert {row["quantity"] for row in segments if row["name"] != "all"} >= {"time_grad_h"}
+    assert not [row for row in segments if row["quantity"].startswith("memory_horizon")]
+
+
+def test_a_network_with_a_fused_kernel_can_be_compiled(trained):
+    _, compiled, _ = trained("cell=lstm", "hardware.compile=true", "trainer.max_steps=4", "instruments=none")
+    _, plain, _ = trained("cell=lstm", "trainer.max_steps=4", "instruments=none")
+    assert compiled["series"] == pytest.approx(plain["series"], rel=1e-4)

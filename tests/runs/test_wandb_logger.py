@@ -168,6 +168,24 @@ def test_disabled_means_no_logger_and_no_files(configure, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_what_instruments_report_at_the_end_of_a_chunk_of_steps_all_arrives(configure):
+    """W&B drops what comes for an earlier step: norms of steps 3, 6, 9 must not push out the probes of 0, 5, 10."""
+    config = configure(
+        *("task=adding", "task.length=12", "task.val_size=20", "task.test_size=20", "model=recurrent", "cell=lstm"),
+        *("instruments=time", "instruments.every_n_steps=3", "instruments.time_every_n_steps=5"),
+        *("trainer.log_every_n_steps=7", "logger.mode=offline"),
+    )
+    assert execute(config, [], Stop()).state == "completed"
+    (path,) = Path(config.paths.runs).iterdir()
+    (log,) = logs(path)
+    steps = [row["_step"] for row in log.history]
+    assert steps == sorted(steps)
+    seen = {row["_step"]: set(row) for row in log.history}
+    assert [s for s in seen if "gradflow/jacobian_decay/blocks.00" in seen[s]] == [0, 5, 10, 15, 20]
+    assert [s for s in seen if "gradflow/grad_norm/blocks.00" in seen[s]] == [0, 3, 6, 9, 12, 15, 18]
+    assert {"gradflow/forget_leak/blocks.00", "gradflow/lyapunov_1/blocks.00"} <= seen[10]
+
+
 @pytest.mark.parametrize("state", ["failed", "diverged"])
 def test_wandb_hears_how_a_run_ended_when_it_did_not_complete(configure, importable, state):
     change = ["activation=broken"] if state == "failed" else ["activation=linear", "depth=4", "optimizer.lr=0.1"]

@@ -11,10 +11,10 @@ from torch import nn
 
 @contextmanager
 def probing(module: nn.Module) -> Iterator[None]:
-    """Inside, gradients are recorded; afterwards random generators and buffers are as they were.
+    """Inside, gradients are recorded; afterwards random generators, buffers and parameters are as they were.
 
-    So a module in training mode may drop units and count running statistics inside: the training that goes on
-    afterwards is the same as if nobody had looked. Its mode and its parameters' `grad` are not touched here.
+    So a module in training mode may drop units, count running statistics and clip its weights inside: the training that
+    goes on afterwards is the same as if nobody had looked. Its mode and its parameters' `grad` are not touched here.
     """
     tensors = [*module.parameters(), *module.buffers()]
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
@@ -23,11 +23,15 @@ def probing(module: nn.Module) -> Iterator[None]:
         for owner in module.modules()
         for name, buffer in owner._buffers.items()
     ]
+    weights = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
     with torch.random.fork_rng(devices), torch.enable_grad():
         try:
             yield
         finally:
             with torch.no_grad():
+                for parameter, before in weights:
+                    if not torch.equal(parameter, before):
+                        parameter.copy_(before)
                 for owner, name, buffer, values in kept:
                     owner._buffers[name] = buffer
                     if buffer is not None and values is not None:

@@ -31,7 +31,7 @@ class Sightings:
         latest = self._latest.get(index)
         if latest is not None and (time >= latest if layer.reverse else time <= latest):  # another call begins
             self._offset[index] = 1 + max(
-                place for (number, _), seen in self._seen.items() if number == index for place in seen
+                (place for (number, _), seen in self._seen.items() if number == index for place in seen), default=-1
             )
         self._latest[index] = time
         for name, part in zip(layer.state_names[: 1 if self.first_only else None], state, strict=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gradflow.instruments.forget_leak import forget_leak
@@ -48,6 +49,9 @@ class TimeProbe:
         every: steps between measured states; with more than 1, time_grad is measured of h only.
         vectors: for jacobian_time; None: exact.
         exponents: k of lyapunov.
+        every_step: whether the loss reads every step's output [B, T, …]. A state's gradient is then mostly that of the
+            outputs next to it, so that horizons and decays are taken of a second gradient: of the last output's part of
+            the loss alone.
 
     Attributes:
         layers: what is watched.
@@ -69,6 +73,7 @@ class TimeProbe:
         every: int = 1,
         vectors: int | None = VECTORS,
         exponents: int = 1,
+        every_step: bool = False,
     ) -> None:
         unknown = [name for name in quantities if name not in QUANTITIES]
         if unknown:
@@ -78,6 +83,7 @@ class TimeProbe:
                 raise ValueError(f"instruments.{name}={number}: must be at least 1")
         self.network, self.loss, self.quantities = network, loss, tuple(quantities)
         self.examples, self.every, self.vectors, self.exponents = examples, every, vectors, exponents
+        self.every_step = every_step
         self.layers = find_time_layers(network)
         self.without = {each.name: each.no_gradient for each in self.layers if each.no_gradient is not None}
 
@@ -96,11 +102,18 @@ class TimeProbe:
         return rows
 
     def _time_grad(self, step: int, x: Tensor, y: Tensor) -> Iterator[Found]:
-        measured = time_gradient(
-            self.network, lambda: self.loss(self.network(x), y) * len(x), every=self.every, layers=self.layers
-        )
+        def loss(last_alone: bool) -> Tensor:
+            out = self.network(x)
+            if last_alone:
+                out = torch.cat([out[:, :-1].detach(), out[:, -1:]], 1)
+            return self.loss(out, y) * len(x)
+
+        measured = time_gradient(self.network, lambda: loss(False), every=self.every, layers=self.layers)
         self.without.update(measured.without)
-        yield from _gradient(measured)
+        yield from _curves(measured)
+        if self.every_step:
+            measured = time_gradient(self.network, lambda: loss(True), every=self.every, layers=self.layers)
+        yield from _reach(measured)
 
     def _jacobian_time(self, step: int, x: Tensor, y: Tensor) -> Iterator[Found]:
         generator = stream(0, "jacobian_time", step)
@@ -125,9 +138,12 @@ class TimeProbe:
                 yield each.layer, None, f"lyapunov_{number}", value
 
 
-def gradient_rows(step: int, measured: TimeCurves) -> list[Row]:
-    """What `TimeProbe` gives for 'time_grad', of curves that `TimeGradientHooks` measured in a training step."""
-    return _rows(step, _gradient(measured))
+def gradient_rows(step: int, measured: TimeCurves, every_step: bool = False) -> list[Row]:
+    """What `TimeProbe` gives for 'time_grad', of curves that `TimeGradientHooks` measured in a training step.
+
+    Where the loss reads every step's output, nothing is said of horizons and decays.
+    """
+    return _rows(step, [*_curves(measured), *([] if every_step else _reach(measured))])
 
 
 def _rows(step: int, found: Iterable[Found]) -> list[Row]:
@@ -137,12 +153,15 @@ def _rows(step: int, found: Iterable[Found]) -> list[Row]:
     ]
 
 
-def _gradient(measured: TimeCurves) -> Iterator[Found]:
+def _curves(measured: TimeCurves) -> Iterator[Found]:
     for curve in measured.curves:
         name = f"time_grad_{curve.part}"
         yield from _over_time(curve, name, 0.5)
         yield from _over_time(curve, f"{name}_q10", 0.1)
         yield from _over_time(curve, f"{name}_q90", 0.9)
+
+
+def _reach(measured: TimeCurves) -> Iterator[Found]:
     for layer in measured.layers():
         for share, quantity in SHARES:
             horizon = measured.horizon(layer, share)

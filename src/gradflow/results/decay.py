@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradflow.results import style
+from gradflow.results.choices import network
 from gradflow.results.lines import in_order
 from gradflow.results.style import KEY_HEIGHT, MARKERS, PALETTE, REFERENCE, WORDS, Room
 from gradflow.runs.planfile import Collection
@@ -27,6 +28,7 @@ class Point:
     """One run at one moment.
 
     Attributes:
+        network: its word.
         radius: the spectral radius with which it was drawn.
         length: of its sequences; None if its task has no such key.
         moment: 'first' or 'last'.
@@ -34,6 +36,7 @@ class Point:
         low, high: its 95 % interval; None where only ‖∂L/∂h_t‖ was measured.
     """
 
+    network: str
     radius: float
     length: int | None
     moment: str
@@ -55,16 +58,18 @@ def points(collection: Collection) -> list[Point]:
 
 
 def draw(collection: Collection) -> Figure | None:
-    """Decay per step against ln(radius), a marker per length; the line is a linear network's, y = x.
+    """Decay per step against ln(radius), a marker per network and length; the line is a linear network's, y = x.
 
     None unless at least two radii have been measured.
     """
     found = points(collection)
     if len({point.radius for point in found}) < 2:
         return None
-    lengths = in_order([point.length for point in found])
+    networks, lengths = in_order([point.network for point in found]), in_order([point.length for point in found])
+    shown = [(each, length) for each in networks for length in lengths]
+    shown = [pair for pair in shown if any((point.network, point.length) == pair for point in found)]
     moments = [moment for moment in ("first", "last") if any(point.moment == moment for point in found)]
-    keys = _keys(lengths, any(point.low is not None for point in found))
+    keys = _keys(shown, any(point.low is not None for point in found))
     room = Room(width=2.9, height=2.4, left=0.65, right=0.3, across=0.2)
     width = room.left + len(moments) * room.width + room.right
     _, key_count = style.key_rows([str(key.get_label()) for key in keys], width)
@@ -72,9 +77,9 @@ def draw(collection: Collection) -> Figure | None:
     with rc_context(WORDS):
         figure, axes = style.panels(1, len(moments), room)
         for axis, moment in zip(axes.flat, moments, strict=True):
-            for i, length in enumerate(lengths):
-                group = [point for point in found if (point.length, point.moment) == (length, moment)]
-                _draw_points(axis, group, PALETTE[1 + i % (len(PALETTE) - 1)], MARKERS[i % len(MARKERS)], i, lengths)
+            for i, pair in enumerate(shown):
+                group = [p for p in found if (p.network, p.length) == pair and p.moment == moment]
+                _draw_points(axis, group, PALETTE[1 + i % (len(PALETTE) - 1)], MARKERS[i % len(MARKERS)], i, len(shown))
             _dress(axis, {"first": "as initialised", "last": "after training"}[moment], found)
         axes[0, 0].set_ylabel(_what(collection))
         style.below(figure, r"$\ln\,\rho$", key_count)
@@ -93,7 +98,7 @@ def _point(record: Record, moment: str) -> Point | None:
         low, decay, high = None, probe.get("time_decay"), None
     if decay is None or not math.isfinite(decay):
         return None
-    return Point(float(radius), record.labels.get(LENGTH), moment, float(decay), low, high)
+    return Point(network(record.labels), float(radius), record.labels.get(LENGTH), moment, float(decay), low, high)
 
 
 def _what(collection: Collection) -> str:
@@ -104,9 +109,9 @@ def _what(collection: Collection) -> str:
     return rf"slope of $\ln\,\|{of}\|$ per step of lag $T-t$"
 
 
-def _draw_points(axis: Axes, group: list[Point], colour: str, marker: str, place: int, lengths: list[Any]) -> None:
-    """Markers of several lengths stand beside each other, by less than the marker's width."""
-    shift = 0.006 * (place - (len(lengths) - 1) / 2)
+def _draw_points(axis: Axes, group: list[Point], colour: str, marker: str, place: int, count: int) -> None:
+    """Markers of several groups stand beside each other, by less than the marker's width."""
+    shift = 0.006 * (place - (count - 1) / 2)
     for point in group:
         x = math.log(point.radius) + shift
         if point.low is not None and point.high is not None:
@@ -132,10 +137,13 @@ def _dress(axis: Axes, title: str, found: list[Point]) -> None:
     above.spines["top"].set_visible(False)
 
 
-def _keys(lengths: list[Any], intervals: bool) -> list[Artist]:
+def _keys(shown: list[tuple[str, Any]], intervals: bool) -> list[Artist]:
     keys: list[Artist] = []
-    for i, length in enumerate(lengths):
-        name = "measured" if length is None else f"T = {length}"
+    several = len({each for each, _ in shown}) > 1
+    for i, (each, length) in enumerate(shown):
+        words = [each] if several else []
+        words += [] if length is None else [f"T = {length}"]
+        name = ", ".join(words) or "measured"
         look: Any = {"color": PALETTE[1 + i % (len(PALETTE) - 1)], "marker": MARKERS[i % len(MARKERS)]}
         keys.append(Line2D([], [], linestyle="none", markersize=4, label=name, **look))
     keys.append(Line2D([], [], color=REFERENCE, linestyle="--", linewidth=0.9, label=r"linear network: ln ρ"))

@@ -116,8 +116,9 @@ def notes(columns: Sequence[str], results: Sequence[Result]) -> list[str]:
         )
     if "memory_horizon" in columns:
         told.append(
-            "memory horizon: steps back from the last at which the gradient with respect to the state h_t of the first "
-            "block has fallen below 1 % of its size at the last step, at the end of training; median over seeds (range)"
+            "memory horizon: steps back from the last at which the gradient with respect to the first block's state "
+            "(the part of it that reaches furthest: an LSTM's h or c) has fallen below 1 % of its size at the last "
+            "step, at the end of training; median over seeds (range)"
         )
     return told
 

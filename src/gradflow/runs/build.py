@@ -20,7 +20,7 @@ from gradflow.errors import ConfigError, choose_from
 from gradflow.models.initialize import initialize
 from gradflow.models.network import InputNoise, Network
 from gradflow.models.parts import Parts
-from gradflow.models.weights import Weight
+from gradflow.models.weights import Weight, weights
 from gradflow.rng import stream
 from gradflow.runs import pairs
 from gradflow.runs.config import FACTORS, Config, explain
@@ -30,6 +30,8 @@ from gradflow.training.budget import Budget
 from gradflow.training.optimizers import parameter_groups
 from gradflow.training.remedy import Remedy, the_loss, the_pretraining
 
+# What conf/model/recurrent.yaml brings; of cells that fill their recurrent weights themselves it says nothing.
+STANDS_FOR_ITSELF = {"_target_": "gradflow.models.initializers.orthogonal", "gain": 1.0}
 REHEARSED = 4  # steps of a sequence that a network of any length is checked with
 
 
@@ -119,6 +121,12 @@ def rehearse(config: Config) -> tuple[Pieces, Tensor]:
     pieces.schedule(0, pieces.budget.total)
     activation = _factory("activation", config.activation)
     if config.recurrent_init is not None:
+        if config.recurrent_init != STANDS_FOR_ITSELF and all(w.role != "recurrent" for w in weights(pieces.network)):
+            name = config.recurrent_init["_target_"].rpartition(".")[2]
+            raise ConfigError(
+                f"recurrent_init={name} reaches no weight of this cell, whose recurrent weights are part of its "
+                "definition: leave recurrent_init=orthogonal, which stands for it, or use another cell"
+            )
         square = Weight(torch.empty(3, 3), role="recurrent", activation=activation)
         _make("recurrent_init", config.recurrent_init, square, torch.Generator())
     _make("init", config.init, Weight(torch.empty(3, 3), role="head", activation=activation), torch.Generator())

@@ -133,7 +133,8 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
     )
     write_json(path / "environment.json", {**environment(), **switches()})
     of_time = config.instruments.time_every_n_steps or config.instruments.time_segments
-    watch = TimeWatch(config.instruments) if of_time and pieces.network.any_length else None
+    flows = pieces.network.any_length and _no_gradient(pieces.network) is None
+    watch = TimeWatch(config.instruments) if of_time and flows else None
     recorder = Recorder(path, status, first_step, flow, watch, stop, on_progress)
     logger = make_logger(config, path)
     trainer = Trainer(
@@ -307,6 +308,11 @@ def _summarize(logger: Logger, result: dict[str, Any]) -> None:
     flat |= {f"final/{name}": value for name, value in result["metrics"].items()}
     flat |= {f"gradient/{name}": value for name, value in (result["gradient"] or {}).items()}
     flat |= {f"cost/{name}": value for name, value in result["cost"].items() if name != "clock"}
+    if result["solved"] is not None:
+        flat["solved_at_step"] = result["solved"]["step"]
+    last = (result["time"] or {}).get("last", {})
+    flat |= {f"time/{name}": value for name, value in last.items() if name != "step"}
+    flat |= {"chance": result["chance"], "no_gradient": result["no_gradient"]}
     logger.experiment.summary.update(flat)  # type: ignore[attr-defined]
 
 

@@ -11,6 +11,7 @@ from gradflow.runs.planfile import RECIPE
 
 BUDGET = ("max_steps", "max_epochs", "max_time")
 NO_NORM = "gradflow.models.norms.none"
+ECHO_STATE = "gradflow.models.esn.esn"
 Label = str | int | float | bool | None
 
 
@@ -25,6 +26,14 @@ def science(config: Config) -> dict[str, Any]:
         values["trainer"]["max_steps"] = None  # what has no effect must not tell equal runs apart
     if "norm_position" in values["model"] and values["norm"]["_target_"] == NO_NORM:
         values["model"]["norm_position"] = None
+    model = values["model"]
+    if model["_target_"] == ECHO_STATE:
+        if model["readout"] == "ridge":  # solved for: nothing is initialised or optimised
+            values |= {"optimizer": None, "scheduler": None, "init": None}
+        if model["read"] != "window":
+            model["window"] = None
+        if model["topology"] != "random":
+            model["connectivity"] = None
     return {
         **{name: values[name] for name in (*FACTORS, *NUMBERS) if values[name] is not None},
         "remedy": [{"name": name, **node} for name, node in values["remedy"].items()],
@@ -64,9 +73,9 @@ def labels(config: Config) -> dict[str, Label]:
 def title(labels: dict[str, Any]) -> str:
     """A run's name for people, e.g. 'digits mlp sigmoid · fan_in_uniform depth 30 seed 0' or 'adding lstm length 100
     depth 1 seed 0': a cell's own parts are not those of the factors' words."""
-    if "cell" in labels:
+    if "cell" in labels or labels["model"] == "esn":
         length = f" length {labels['task.length']}" if "task.length" in labels else ""
-        return f"{labels['task']} {labels['cell']}{length} depth {labels['depth']} seed {labels['seed']}"
+        return f"{labels['task']} {labels.get('cell', 'esn')}{length} depth {labels['depth']} seed {labels['seed']}"
     return f"{labels['task']} {labels['model']} {labels['recipe']} depth {labels['depth']} seed {labels['seed']}"
 
 

@@ -49,6 +49,16 @@ def questioned(config: Config) -> list[str]:
 def _refused(config: Config, words: _Words) -> Iterator[str]:
     if words.cell != "none" and words.model in (*FEED_FORWARD, "esn"):
         yield f"cell={words.cell} has no effect in model={words.model}: use model=recurrent"
+    if config.instruments.time_segments is not None and {"tbptt", "horizon"} & set(config.remedy):
+        yield (
+            f"instruments.time_segments={config.instruments.time_segments} would see one window of remedy=tbptt or "
+            "horizon at a time: set instruments.time_segments=null; the probe sees all of a sequence"
+        )
+    if "lyapunov" in config.instruments.time_quantities and config.model.get("skip_time"):
+        yield (
+            f"instruments.time_quantities with lyapunov needs a map from one state to the next, which "
+            f"model.skip_time={config.model['skip_time']} has not: leave out lyapunov"
+        )
     if config.recurrent_init is not None and words.model in (*FEED_FORWARD, "esn"):
         yield f"recurrent_init has no effect in model={words.model}, which has no recurrent weights: leave it out"
     if words.model == "esn" and config.model.get("readout") == "ridge" and config.remedy:

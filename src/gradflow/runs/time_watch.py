@@ -7,21 +7,22 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from gradflow.instruments.time_grad import TimeGradientHooks
 from gradflow.instruments.time_probe import TimeProbe, gradient_rows
 from gradflow.runs.config import Instruments
 from gradflow.training.learner import Learner
 
-SUMMARIES = ("memory_horizon_1%", "memory_horizon_0.1%", "time_decay", "jacobian_decay")
+SUMMARIES = ("memory_horizon_1%", "memory_horizon_0.1%", "time_decay", "jacobian_decay", "lyapunov_", "forget_leak")
 
 
 class TimeWatch(Callback):
     """Probes before the steps 0, k, 2k, … and after the last one: every time step, on a small batch.
 
-    The batch is the first examples of the step's own, so that a run that goes on after a kill measures the same. With
-    `time_segments` the training steps at which gradient norms are measured run in such segments as well, and the
-    gradient at their ends is taken from the ordinary backward pass.
+    The batch is always the first examples of step 0, so that probes of one run compare. With `time_segments` the
+    training steps at which gradient norms are measured run in such segments as well, and the gradient at their ends is
+    taken from the ordinary backward pass.
 
     Args:
         settings: those of the time axis.
@@ -35,15 +36,23 @@ class TimeWatch(Callback):
         self.settings = settings
         self.rows: list[dict[str, Any]] = []
         self.seconds = 0.0
+        self._learner: Learner | None = None
         self._probe: TimeProbe | None = None
         self._hooks: TimeGradientHooks | None = None
+        self._batch: tuple[Tensor, Tensor] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         settings, self._learner = self.settings, pl_module
         if settings.time_every_n_steps is not None:
             quantities, loss = settings.time_quantities, pl_module.task.loss
-            self._probe = TimeProbe(pl_module.network, loss, quantities, examples=settings.time_batch)
+            self._probe = TimeProbe(
+                pl_module.network,
+                loss,
+                quantities,
+                examples=settings.time_batch,
+                every_step=pl_module.task.every_step,
+            )
         if settings.time_segments is not None:
             self._hooks = TimeGradientHooks(pl_module.network, settings.time_segments)
         pl_module.watchers.append(self._before)
@@ -53,12 +62,16 @@ class TimeWatch(Callback):
         if self._hooks is not None and self._hooks.running:
             scaler = getattr(trainer.precision_plugin, "scaler", None)
             factor = 1.0 if scaler is None else float(scaler.get_scale())
-            self.rows += gradient_rows(self._step, self._hooks.finish(factor / self._learner.task.batch_size))
+            assert self._learner is not None
+            task = self._learner.task
+            self.rows += gradient_rows(self._step, self._hooks.finish(factor / task.batch_size), task.every_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._leave()
-        if self._learner.diverged_at is None and self._probe is not None:
-            self._measure(self._probe, self._learner.steps_done)
+        assert isinstance(pl_module, Learner)
+        if pl_module.diverged_at is None and self._probe is not None:
+            with trainer.precision_plugin.forward_context():  # as around every training step
+                self._measure(self._probe, pl_module.steps_done)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._leave()
@@ -66,7 +79,7 @@ class TimeWatch(Callback):
     def _leave(self) -> None:
         if self._hooks is not None:
             self._hooks.stop()
-        if self._before in self._learner.watchers:
+        if self._learner is not None and self._before in self._learner.watchers:
             self._learner.watchers.remove(self._before)
 
     def _before(self, step: int) -> None:
@@ -78,10 +91,14 @@ class TimeWatch(Callback):
             self._hooks.start()
 
     def _measure(self, probe: TimeProbe, step: int) -> None:
-        began = _now(self._learner.device)
-        x, y = self._learner.data.train(step, next(self._learner.network.parameters()).dtype)
-        self.rows += probe.measure(step, x, y)
-        self.seconds += _now(self._learner.device) - began
+        learner = self._learner
+        assert learner is not None
+        began = _now(learner.device)
+        if self._batch is None:
+            x, y = learner.data.train(0, next(learner.network.parameters()).dtype)
+            self._batch = x[: self.settings.time_batch].clone(), y[: self.settings.time_batch].clone()
+        self.rows += probe.measure(step, *self._batch)
+        self.seconds += _now(learner.device) - began
 
 
 def _now(device: torch.device) -> float:

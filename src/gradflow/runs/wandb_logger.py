@@ -16,10 +16,24 @@ from gradflow.runs.identity import labels, run_id, title
 
 class StepLogger(WandbLogger):
     """Lightning's logger, with W&B's own step set to the training step, so that every viewer has it as its x-axis
-    and a run that goes on after a kill does not log a step twice."""
+    and a run that goes on after a kill does not log a step twice.
+
+    W&B drops what comes for an earlier step than its latest, and instruments report at the end of a chunk of steps, one
+    after another: what is logged waits for `save`, and goes out in the order of steps.
+    """
+
+    def __init__(self, **keys: Any) -> None:
+        super().__init__(**keys)
+        self._waiting: dict[int, dict[str, float]] = {}
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.experiment.log({**metrics, "trainer/global_step": step}, step=step)
+        assert step is not None
+        self._waiting.setdefault(step, {}).update(metrics)
+
+    def save(self) -> None:
+        for step, metrics in sorted(self._waiting.items()):
+            self.experiment.log({**metrics, "trainer/global_step": step}, step=step)
+        self._waiting.clear()
 
 
 def make_logger(config: Config, path: Path) -> WandbLogger | None:

@@ -1,7 +1,8 @@
 """Optimisers. Each is a function of the parameter groups that makes a `torch.optim.Optimizer`.
 
-Two groups are passed: `weights` (matrices and kernels) and `vectors` (biases, norm scales and shifts); and a third,
-`auxiliary`, for the temporary maps of a pre-training. Weight decay acts on the first alone.
+Two groups are passed: `weights` (matrices and kernels) and `vectors` (biases, norm scales and shifts, and what a module
+names in `not_decayed`, as a state-space cell does its dynamics); and a third, `auxiliary`, for the temporary maps of a
+pre-training. Weight decay acts on the first alone.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ BETAS = [0.9, 0.999]  # Kingma & Ba 2015, algorithm 1
 def parameter_groups(network: nn.Module, auxiliary: nn.Module | None = None) -> Groups:
     """[{"name": "weights", "params": …}, …]: 'weights', 'vectors' and 'auxiliary', empty ones left out."""
     trained = [p for p in network.parameters() if p.requires_grad]
+    spared = {id(getattr(m, name)) for m in network.modules() for name in getattr(m, "not_decayed", ())}
     groups: Groups = [
-        {"name": "weights", "params": [p for p in trained if p.ndim >= 2]},
-        {"name": "vectors", "params": [p for p in trained if p.ndim < 2]},
+        {"name": "weights", "params": [p for p in trained if p.ndim >= 2 and id(p) not in spared]},
+        {"name": "vectors", "params": [p for p in trained if p.ndim < 2 or id(p) in spared]},
         {"name": "auxiliary", "params": [] if auxiliary is None else list(auxiliary.parameters())},
     ]
     return [group for group in groups if group["params"]]

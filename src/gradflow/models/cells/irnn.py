@@ -9,7 +9,7 @@ from torch import Generator, nn
 
 from gradflow.checked import Positive
 from gradflow.models.activations import relu
-from gradflow.models.cell import Cell, Matrix, brings_its_own, phi
+from gradflow.models.cell import Cell, Matrix, brings_its_own
 from gradflow.models.cells.rnn import RNN
 
 
@@ -33,10 +33,9 @@ def irnn(
         recurrent_gain: U = gain · I; below 1 the state leaks away by that factor per step.
 
     Raises:
-        ValueError: for another activation than ReLU, or tanh, which is the recurrent models' default and stands for it.
+        ValueError: for another activation than tanh, which is the recurrent models' default and stands for its ReLU.
     """
-    if phi(activation()) is not torch.relu:
-        brings_its_own("irnn", activation)
+    brings_its_own("irnn", activation)
     return IRNN(features, width, input_std, recurrent_gain)
 
 

@@ -124,6 +124,7 @@ class LSTM(Cell):
 
         return linear(x_BTF, self.input_weight, self.bias if self.recurrent_norm == "none" else None), step
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # inductor cannot lower the CPU's kernel when it is called by itself
     def fast(self, x_BTF: Tensor, state: State) -> tuple[Tensor, State] | None:
         if self.names != "ifgo" or self.peephole_weight is not None or self.recurrent_norm != "none":
             return None

@@ -87,6 +87,7 @@ class S4D(Cell):
         self.activation, self.pairs, self.spectrum, self.steps = activation, state_size // 2, spectrum, (dt_min, dt_max)
         self.input_weight, self.bias = zeros(self.inputs, features), zeros(self.inputs)
         self.step_size, self.feedthrough = zeros(self.inputs), zeros(self.inputs)
+        self.not_decayed = ("decay", "frequency")  # by the optimiser: towards 0 they would forget their time scales
         self.decay, self.frequency = zeros(self.inputs, self.pairs), zeros(self.inputs, self.pairs)
         self.output_weight = zeros(self.inputs, self.pairs, 2)
 
