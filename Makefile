@@ -21,8 +21,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 quickstart: $(INSTALLED) ## train the quickstart sweep, print its table, name its page
 	$(BIN)/gradflow sweep +sweep=quickstart
 
-test: $(INSTALLED) ## run the tests, one process per core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered
+test: $(INSTALLED) ## run the tests, one process per core (which must name them alike)
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(INSTALLED) ## check style
 	$(BIN)/ruff check .
