@@ -10,7 +10,7 @@ from gradflow.runs.compose import composer
 from gradflow.runs.execute import execute
 from gradflow.runs.stop import Stop
 
-TOP = "allowed: activation, alpha_dropout, depth,"
+TOP = "allowed: activation, alpha_dropout,"
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from torch import nn
 from gradflow import GradientFlow
 from gradflow.models.network import Network
 from gradflow.tasks.digits import digits
+from gradflow.tasks.resident import Split, TrainBatches
+from gradflow.tasks.task import TaskData
 from gradflow.training import remedies, schedulers
 from gradflow.training.budget import Budget
 from gradflow.training.learner import EVALUATION_BATCH, Learner, Slices
@@ -272,7 +274,9 @@ def test_scores_are_those_of_the_whole_split_in_evaluation_mode(tmp_path, norm):
 
 @pytest.mark.parametrize("count", [1, EVALUATION_BATCH - 1, EVALUATION_BATCH, EVALUATION_BATCH + 1, 10_000])
 def test_slices_cover_a_split_once(count):
-    slices = Slices(count)
+    split = Split(torch.zeros(count, 1), torch.zeros(count))
+    data = TaskData(TrainBatches(split, 1, 0, torch.Tensor.to), {"val": split}, torch.Tensor.to)
+    slices = Slices(data.slices("val", EVALUATION_BATCH))
     seen = [i for start, stop in slices for i in range(start, stop)]
     assert seen == list(range(count))
     assert len(list(slices)) == len(slices)
