@@ -37,6 +37,13 @@ def test_what_goes_with_the_network_and_is_no_part_of_it_is_told_below(records, 
     assert "optimizer.lr: 0.001 (rnn, lstm, esn), 0.0001 (irnn)" in notes
 
 
+def test_what_a_network_has_not_is_not_told_of_it(records, recurrent):
+    for cell, rate in zip(CELLS, (1e-3, 1e-4, 1e-3, None), strict=True):
+        recurrent(cell=cell, **{"optimizer.lr": rate, "optimizer": None if cell is None else "adam"})
+    told = [line for line in with_the_network(runs_of(records)) if line.startswith("optimizer")]
+    assert told == ["optimizer.lr: 0.001 (rnn, lstm), 0.0001 (irnn)"]
+
+
 @pytest.mark.parametrize(
     ("varied", "rows"),
     [

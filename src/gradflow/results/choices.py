@@ -61,8 +61,10 @@ def with_the_network(runs: Collected[dict[str, Any]]) -> list[str]:
             continue
         by_value: dict[Any, dict[str, None]] = {}
         for labels in runs:
-            by_value.setdefault(labels.get(key), {})[labels["network"]] = None
-        told.append(f"{key}: " + ", ".join(f"{value} ({', '.join(words)})" for value, words in by_value.items()))
+            if labels.get(key) is not None:  # an echo state network that is solved for has no learning rate
+                by_value.setdefault(labels[key], {})[labels["network"]] = None
+        if len(by_value) > 1:
+            told.append(f"{key}: " + ", ".join(f"{value} ({', '.join(words)})" for value, words in by_value.items()))
     return told
 
 
