@@ -40,6 +40,24 @@ def moved(factory: Callable[..., Cell], activation: Callable = activations.tanh,
     return cell
 
 
+def drawn(*shape: int, name: str = "x") -> Tensor:
+    """Numbers that depend on shape and name alone."""
+    return torch.randn(*shape, generator=stream(0, name, *shape), dtype=torch.float64)
+
+
+def filled(cell: Cell) -> Cell:
+    """Every parameter drawn, those that begin at 0 too."""
+    with torch.no_grad():
+        for name, parameter in cell.named_parameters():
+            parameter.copy_(0.7 * drawn(*parameter.shape, name=name))
+    return cell
+
+
+def gradients(out: Tensor, *of: Tensor) -> list[Tensor]:
+    """Of a weighted sum of the output, so that no two numbers of it count alike."""
+    return list(torch.autograd.grad((out * drawn(*out.shape, name="weights of the loss")).sum(), of))
+
+
 class Looking:
     """An observer that changes nothing."""
 

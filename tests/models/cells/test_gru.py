@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
-from torch import Tensor, nn
+from by_hand import Looking, drawn, filled, gradients
+from torch import nn
 
 from gradflow.models import activations
 from gradflow.models.cells.gru import gru
@@ -16,28 +15,9 @@ from gradflow.rng import stream
 B, T, F, H = 3, 11, 4, 5
 
 
-@dataclass
-class Looker:
-    every: int
-
-    def __call__(self, time, state):
-        return state
-
-
-def drawn(*shape: int, name: str = "x") -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name, *shape), dtype=torch.float64)
-
-
 def make(**keys):
     cell = gru(F, H, activations.tanh, **keys).double()
-    with torch.no_grad():
-        for name, parameter in cell.named_parameters():
-            parameter.copy_(0.7 * drawn(*parameter.shape, name=name))
-    return cell
-
-
-def gradients(out: Tensor, *of: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad((out * drawn(*out.shape, name="weights of the loss")).sum(), of))
+    return filled(cell)
 
 
 @pytest.mark.parametrize("every", [None, 1, 4], ids=["fast", "step by step", "segments"])
@@ -45,7 +25,7 @@ def test_is_that_of_torch(every):
     """Outputs, and gradients with respect to inputs and every weight; torch's second biases of r and z add to ours."""
     cell = make()
     ours = Recurrence(cell)
-    ours.observer = Looker(every) if every else None
+    ours.observer = Looking(every) if every else None
     theirs = nn.GRU(F, H, batch_first=True).double()
     with torch.no_grad():
         theirs.weight_ih_l0.copy_(cell.input_weight)

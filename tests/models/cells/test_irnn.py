@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from by_hand import drawn
+from torch import nn
 
 from gradflow.models import activations, initializers
 from gradflow.models.cells.irnn import irnn
@@ -13,10 +14,6 @@ from gradflow.models.recurrence import Recurrence
 from gradflow.rng import stream
 
 B, T, F, H = 3, 40, 200, 300
-
-
-def drawn(*shape: int, name: str = "x") -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name, *shape), dtype=torch.float64)
 
 
 def make(activation=activations.tanh, **keys) -> Recurrence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from by_hand import drawn, filled, gradients
 
 from gradflow.models import activations
 from gradflow.models.cells.janet import janet
@@ -14,20 +14,9 @@ from gradflow.rng import stream
 B, T, F, H = 3, 9, 4, 5
 
 
-def drawn(*shape: int, name: str = "x") -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name, *shape), dtype=torch.float64)
-
-
 def make(**keys):
     cell = janet(F, H, activations.tanh, **keys).double()
-    with torch.no_grad():
-        for name, parameter in cell.named_parameters():
-            parameter.copy_(0.7 * drawn(*parameter.shape, name=name))
-    return cell
-
-
-def gradients(out: Tensor, *of: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad((out * drawn(*out.shape, name="weights of the loss")).sum(), of))
+    return filled(cell)
 
 
 @pytest.mark.parametrize(("keys", "beta"), [({}, 1.0), ({"beta": 0.0}, 0.0), ({"beta": 2.5}, 2.5)])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
+from by_hand import Looking, drawn, filled, gradients
 from torch import Tensor, nn
 
 from gradflow.models import activations
@@ -24,29 +23,10 @@ VARIANTS = {
 }
 
 
-@dataclass
-class Looker:
-    every: int
-
-    def __call__(self, time, state):
-        return state
-
-
-def drawn(*shape: int, name: str = "x") -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name, *shape), dtype=torch.float64)
-
-
 def make(**keys):
     """Every parameter is drawn, those that begin at 0 too."""
     cell = lstm(F, H, activations.tanh, **keys).double()
-    with torch.no_grad():
-        for name, parameter in cell.named_parameters():
-            parameter.copy_(0.7 * drawn(*parameter.shape, name=name))
-    return cell
-
-
-def gradients(out: Tensor, *of: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad((out * drawn(*out.shape, name="weights of the loss")).sum(), of))
+    return filled(cell)
 
 
 def start() -> tuple[Tensor, Tensor]:
@@ -93,7 +73,7 @@ def test_is_that_of_torch(every):
     """Outputs, and gradients with respect to inputs and every weight."""
     cell = make()
     ours = Recurrence(cell)
-    ours.observer = Looker(every) if every else None
+    ours.observer = Looking(every) if every else None
     theirs = nn.LSTM(F, H, batch_first=True).double()
     with torch.no_grad():
         theirs.weight_ih_l0.copy_(cell.input_weight)

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from by_hand import drawn, filled, gradients
 
 from gradflow.models import activations
 from gradflow.models.cells.minimal_gated_unit import minimal_gated_unit
 from gradflow.models.recurrence import Recurrence
-from gradflow.rng import stream
 
 B, T, F, H = 3, 9, 4, 5
 
 
-def drawn(*shape: int, name: str = "x") -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name, *shape), dtype=torch.float64)
-
-
 def make():
     cell = minimal_gated_unit(F, H, activations.tanh).double()
-    with torch.no_grad():
-        for name, parameter in cell.named_parameters():
-            parameter.copy_(0.7 * drawn(*parameter.shape, name=name))
-    return cell
-
-
-def gradients(out: Tensor, *of: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad((out * drawn(*out.shape, name="weights of the loss")).sum(), of))
+    return filled(cell)
 
 
 def test_is_its_equations():

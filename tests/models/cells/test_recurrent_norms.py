@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from by_hand import drawn, gradients
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
@@ -29,10 +30,6 @@ CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru, "minimal_gated_unit": minimal_gat
 GATES = {"rnn": 1, "lstm": 4, "gru": 3, "minimal_gated_unit": 2, "janet": 2}
 
 
-def drawn(*shape: int, name: str = "x") -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name, *shape), dtype=torch.float64)
-
-
 def make(name: str, norm: str, **keys) -> Recurrence:
     """Every parameter is drawn, those that begin at 0 or alike too."""
     layer = Recurrence(CELLS[name](F, H, activations.tanh, recurrent_norm=norm, **keys)).double()
@@ -40,10 +37,6 @@ def make(name: str, norm: str, **keys) -> Recurrence:
         for path, parameter in layer.named_parameters():
             parameter.add_(0.6 * drawn(*parameter.shape, name=path))
     return layer
-
-
-def gradients(out: Tensor, *of: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad((out * drawn(*out.shape, name="weights of the loss")).sum(), of))
 
 
 def over_units(z: Tensor, scale: Tensor) -> Tensor:

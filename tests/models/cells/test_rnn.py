@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor, nn
+from by_hand import drawn, gradients
+from torch import nn
 
 from gradflow.models import activations
 from gradflow.models.cells.rnn import rnn
 from gradflow.models.recurrence import Recurrence
-from gradflow.rng import stream
 
 B, T, F, H = 3, 11, 4, 5
 
@@ -26,10 +26,6 @@ class Looker:
         return state
 
 
-def drawn(*shape: int, name: str = "x") -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name, *shape), dtype=torch.float64)
-
-
 def fill(module: nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -40,10 +36,6 @@ def layer(activation, **keys) -> Recurrence:
     made = Recurrence(rnn(F, H, activation, **keys)).double()
     fill(made)
     return made
-
-
-def gradients(out: Tensor, *of: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad((out * drawn(*out.shape, name="weights of the loss")).sum(), of))
 
 
 @pytest.mark.parametrize("every", [None, 1, 4], ids=["fast", "step by step", "segments"])
