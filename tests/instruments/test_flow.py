@@ -141,7 +141,7 @@ def test_the_hook_sees_what_the_optimizer_receives_after_clipping():
         total = nn.utils.clip_grad_norm_(net.parameters(), 1e-3).item()
         optimizer.step()
     assert total > 1e-2
-    (all_of_it,) = [row["value"] for row in flow.rows() if row["name"] == "all"]
+    (all_of_it,) = [row["value"] for row in flow.rows() if (row["name"], row["quantity"]) == ("all", "grad_norm")]
     assert all_of_it == pytest.approx(1e-3 * total / (total + 1e-6), rel=1e-9)
 
 
@@ -209,7 +209,7 @@ def test_rows_and_ratio():
     rows = list(flow.rows())
     assert [row["name"] for row in rows[:3]] == ["0", "4", "all"]
     assert [row["block"] for row in rows[:3]] == [0, 2, None]
-    assert {row["quantity"] for row in rows} == {"grad_norm"}
+    assert {row["quantity"] for row in rows} == {"grad_norm", "grad_rms", "grad_max"}
     expected = np.array([[m.norm().item() for m in _gradients(net, step)] for step in range(3)])
     steps, values = flow.norms()
     assert steps.tolist() == [0, 1, 2]
@@ -251,7 +251,7 @@ def test_no_block_has_parameters():
     flow = Flow(net)
     net.head(net.blocks[0](net.stem(torch.ones(2, 4)))).mean().backward()
     flow.measure(0)
-    assert [row["name"] for row in flow.rows()] == ["stem", "head", "all"]
+    assert [row["name"] for row in flow.rows()] == ["stem", "head", "all"] * 3  # norm, root mean square, largest
     assert flow.norms()[1].shape == (1, 0)
     assert flow.ratio().value is None
 

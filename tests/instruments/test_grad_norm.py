@@ -11,7 +11,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradflow.instruments.blocks import Block, find_blocks
-from gradflow.instruments.grad_norm import GradNorm
+from gradflow.instruments.grad_norm import GradNorm, Norms
+from gradflow.instruments.instrument import ABSENT, Part, Update
 from gradflow.models import activations, initializers, norms, skips
 from gradflow.models.initialize import initialize
 from gradflow.models.mlp import mlp
@@ -39,10 +40,10 @@ def of(*gradients: Tensor | None) -> list[float]:
         parameter = nn.Parameter(torch.zeros(3) if gradient is None else torch.zeros_like(gradient))
         parameter.grad = gradient
         blocks.append(Block(str(i), i, (parameter,)))
-    return GradNorm(blocks)().tolist()
+    return Norms(blocks)().tolist()
 
 
-def read(norm: GradNorm) -> dict[tuple[str, str], float]:
+def read(norm: Norms) -> dict[tuple[str, str], float]:
     return {(row.name, row.quantity): v for row, v in zip(norm.rows, norm().tolist(), strict=True)}
 
 
@@ -55,7 +56,7 @@ def test_blocks_groups_and_all_against_torch(dtype, rel):
     model = network().to(dtype)
     backward(model, dtype)
     groups = parameter_groups(model)
-    found = read(GradNorm(find_blocks(model), groups))
+    found = read(Norms(find_blocks(model), groups))
 
     def expected(parameters) -> float:
         return torch.cat([p.grad.flatten() for p in parameters]).double().norm().item()
@@ -74,12 +75,12 @@ def test_blocks_groups_and_all_against_torch(dtype, rel):
 def test_one_group_or_none_has_no_rows_of_its_own():
     model = network()
     for groups in ([], [{"params": list(model.parameters())}]):
-        assert {row.quantity for row in GradNorm(find_blocks(model), groups).rows} == {"grad_norm"}
+        assert {row.quantity for row in Norms(find_blocks(model), groups).rows} == {"grad_norm"}
 
 
 def test_groups_without_a_name_are_numbered_and_empty_rows_left_out():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    rows = GradNorm(find_blocks(model), [{"params": list(m.parameters())} for m in model]).rows
+    rows = Norms(find_blocks(model), [{"params": list(m.parameters())} for m in model]).rows
     assert [(row.name, row.block, row.quantity) for row in rows] == [
         ("0", 0, "grad_norm"),
         ("1", 1, "grad_norm"),
@@ -95,13 +96,13 @@ def test_the_gradients_are_left_as_they_were():
     model = network()
     backward(model, torch.float32)
     before = [p.grad.clone() for p in model.parameters()]
-    GradNorm(find_blocks(model))()
+    Norms(find_blocks(model))()
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before, strict=True))
 
 
 def test_gradients_given_instead_of_the_parameters_own():
     a, b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
-    norm = GradNorm([Block("a", 0, (a, b))])
+    norm = Norms([Block("a", 0, (a, b))])
     assert norm([torch.tensor([3.0, 0.0]), torch.tensor([4.0])]).tolist() == [5.0, 5.0]
 
 
@@ -121,7 +122,7 @@ def test_fifty_sigmoid_blocks_in_float32():
     apart = [max(p.grad.norm().item() for p in block.parameters()) for block in model.blocks]
     assert naive.count(0.0) > 10
     assert apart.count(0.0) > 10
-    found = [value for (name, _), value in read(GradNorm(find_blocks(model))).items() if name.startswith("blocks.")]
+    found = [value for (name, _), value in read(Norms(find_blocks(model))).items() if name.startswith("blocks.")]
     unit = 2.0**-149  # every float32 is a whole number of these
     for block, value in zip(model.blocks, found, strict=True):
         squares = sum(int(g / unit) ** 2 for p in block.parameters() for g in p.grad.flatten().double().tolist())
@@ -186,13 +187,13 @@ def test_nan_wins_over_inf():
 # --- gradients of other kinds ---------------------------------------------------------------------------------
 
 
-def test_absent_gradients_read_minus_one():
-    """An absent gradient adds nothing to a sum; a row of absent ones reads −1."""
-    assert of(None, torch.tensor([3.0, 4.0])) == [-1.0, 5.0, 5.0]
-    assert of(None, None) == [-1.0, -1.0, -1.0]
+def test_absent_gradients():
+    """An absent gradient adds nothing to a sum; a row of absent ones is absent."""
+    assert of(None, torch.tensor([3.0, 4.0])) == [ABSENT, 5.0, 5.0]
+    assert of(None, None) == [ABSENT, ABSENT, ABSENT]
     a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     a.grad = torch.tensor([2.0])
-    assert GradNorm([Block("half", 0, (a, b))])().tolist() == [2.0, 2.0]
+    assert Norms([Block("half", 0, (a, b))])().tolist() == [2.0, 2.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -201,7 +202,7 @@ def test_sparse_gradients(dtype):
     table = nn.Embedding(5, 3, sparse=True, dtype=dtype)
     (table(torch.tensor([1, 1, 2])) * torch.tensor([[1.0], [2.0], [4.0]], dtype=dtype)).sum().backward()
     assert table.weight.grad.is_sparse
-    assert GradNorm(find_blocks(table))().tolist() == pytest.approx([math.sqrt(3 * (9 + 16))] * 2)
+    assert Norms(find_blocks(table))().tolist() == pytest.approx([math.sqrt(3 * (9 + 16))] * 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
@@ -233,7 +234,7 @@ def test_measuring_never_waits_for_the_device():
         for parameter in parameters[:3]:
             parameter.grad = torch.empty_like(parameter)
         blocks = [Block("a", 0, tuple(parameters[:2])), Block("b", 1, tuple(parameters[2:]))]
-        norm = GradNorm(blocks, [{"params": parameters[:1]}, {"params": parameters[1:]}])
+        norm = Norms(blocks, [{"params": parameters[:1]}, {"params": parameters[1:]}])
         with Copies() as copies:
             values = norm()
             assert copies.count == 0
@@ -243,3 +244,31 @@ def test_measuring_never_waits_for_the_device():
             values[0].item()
     assert values.device.type == "cuda"
     assert len(values) == len(norm.rows)
+
+
+# --- root mean square and largest element ---------------------------------------------------------------------
+
+
+def test_root_mean_square_and_largest_element():
+    """Of every block and of all together, beside the norms; a scale is taken off all three."""
+    torch.manual_seed(0)
+    a, b, c = (nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (5,), (2,)))
+    for p in (a, b):
+        p.grad = torch.randn_like(p)
+    part = Part([Block("x", 0, (a, b)), Block("y", 1, (c,))])
+    reading = GradNorm().before_clipping(Update(0, part, scale=8.0))
+    found = {(r.name, r.quantity): v for r, v in zip(reading.rows, reading.values.tolist(), strict=True)}
+    whole = torch.cat([a.grad.flatten(), b.grad]).double() / 8
+    for name, size in (("x", 17), ("all", 19)):  # a parameter without a gradient has elements all the same
+        assert found[name, "grad_norm"] == pytest.approx(whole.norm().item(), rel=1e-7)
+        assert found[name, "grad_rms"] == pytest.approx(whole.norm().item() / math.sqrt(size), rel=1e-7)
+        assert found[name, "grad_max"] == pytest.approx(whole.abs().max().item(), rel=1e-7)
+    assert [found["y", q] for q in ("grad_norm", "grad_rms", "grad_max")] == [ABSENT] * 3
+
+
+def test_a_root_mean_square_below_float32_is_told():
+    a = nn.Parameter(torch.zeros(100))
+    a.grad = torch.full((100,), 1e-44)
+    reading = GradNorm().before_clipping(Update(0, Part([Block("x", 0, (a,))])))
+    found = {(r.name, r.quantity): v for r, v in zip(reading.rows, reading.values.tolist(), strict=True)}
+    assert found["x", "grad_rms"] == found["x", "grad_max"] == pytest.approx(a.grad[0].item(), rel=1e-12)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gradflow import GradientFlow
-from gradflow.instruments.grad_norm import Row
-from gradflow.instruments.gradient_flow import LOGGED_BLOCKS, Measurement, logged_scalars
+from gradflow.instruments.flow import Measurement
+from gradflow.instruments.gradient_flow import LOGGED_BLOCKS, logged_scalars
+from gradflow.instruments.instrument import ABSENT, Row
 from gradflow.models import activations, initializers, norms, skips
 from gradflow.models.initialize import initialize
 from gradflow.models.mlp import mlp
@@ -149,7 +150,7 @@ def test_automatic_optimisation(tmp_path, accumulate, loss_scale):
     assert [block.name for block in flow.flow.blocks] == list(module.layers())
     assert steps.tolist() == list(range(STEPS // accumulate))
     np.testing.assert_allclose(values, reference, rtol=1e-11)
-    assert {row["quantity"] for row in flow.flow.rows()} == {"grad_norm"}  # nothing clips
+    assert {row["quantity"] for row in flow.flow.rows()} == {"grad_norm", "grad_rms", "grad_max"}  # nothing clips
 
 
 def test_clipping_by_the_trainer(tmp_path):
@@ -361,10 +362,10 @@ def test_loggers_get_every_measured_step(tmp_path):
 @pytest.mark.parametrize("blocks", [3, LOGGED_BLOCKS, LOGGED_BLOCKS + 1, 1000])
 def test_a_dashboard_gets_at_most_a_hundred_blocks(blocks):
     """Evenly spread from the first on; no absent ones, no groups within blocks."""
-    rows = [Row(str(i), i, "grad_norm") for i in range(blocks)]
-    extra = [Row("gone", None, "grad_norm"), Row("0", 0, "grad_norm/weights")]
-    values = np.array([*range(1, blocks + 1), -1.0, 5.0])
-    scalars = logged_scalars(Measurement(0, rows + extra, "_clipped", values))
+    rows = [Row(str(i), i, "grad_norm_clipped") for i in range(blocks)]
+    extra = [Row("gone", None, "grad_norm_clipped"), Row("0", 0, "grad_norm_clipped/weights")]
+    values = np.array([*range(1, blocks + 1), ABSENT, 5.0])
+    scalars = logged_scalars(Measurement(0, rows + extra, values))
     assert len(scalars) <= LOGGED_BLOCKS
     apart = set(np.diff(list(scalars.values())))
     assert len(apart) == 1

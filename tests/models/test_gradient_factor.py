@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.instruments.blocks import find_blocks
-from gradflow.instruments.grad_norm import GradNorm
+from gradflow.instruments.grad_norm import Norms
 from gradflow.models import activations, initializers, norms, skips
 from gradflow.models.convnet import convnet
 from gradflow.models.initialize import initialize
@@ -142,7 +142,7 @@ def plain(case: Case, widths: Sequence[int] = ()) -> Network:
 def measured(network: Network, case: Case, seeds: int = SEEDS) -> dict[str, np.ndarray]:
     """Norms [seed, block] of the weights' and of the vectors' gradients, for one example and a random linear loss."""
     seen: dict[str, list[list[float]]] = {"weights": [], "vectors": []}
-    norm = GradNorm(find_blocks(network), parameter_groups(network))
+    norm = Norms(find_blocks(network), parameter_groups(network))
     scale = math.sqrt((case.fixed_point() - case.sigma_b2) / case.sigma_w2)
     for seed in range(seeds):
         init = partial(getattr(initializers, case.init), **case.keys)
@@ -217,7 +217,7 @@ def test_orthogonal_blocks_multiply_a_linear_gradient_s_norm_by_the_gain_exactly
     """Saxe et al. 2014: every singular value is the gain, whatever the depth."""
     network = mlp((8,), 10, Parts(50, 8, activations.linear, norms.none, skips.none)).double()
     initialize(network, partial(getattr(initializers, init), gain=gain), stream(0, "init"))
-    norm = GradNorm(find_blocks(network), parameter_groups(network))
+    norm = Norms(find_blocks(network), parameter_groups(network))
     network(torch.ones(1, 8, dtype=torch.float64)).square().sum().backward()
     rows = zip(norm.rows, norm().tolist(), strict=True)
     deltas = [v for row, v in rows if row.block is not None and row.quantity == "grad_norm/vectors"]
@@ -257,12 +257,12 @@ def test_a_branch_times_zero_leaves_signal_and_gradient_exactly(skip):
 
 
 def growth(skip: Callable[..., skips.Block], depth: int, width: int, seeds: int = SEEDS) -> tuple[float, float]:
-    """|x_L|² ÷ |x_0|² forwards and |∂L/∂x_1|² ÷ |∂L/∂x_L|² backwards, by GradNorm, geometric means over seeds.
+    """|x_L|² ÷ |x_0|² forwards and |∂L/∂x_1|² ÷ |∂L/∂x_L|² backwards, by `Norms`, geometric means over seeds.
 
     Without norm the bias of a pre-activated block is added to x_l + β F(x_l), so that its gradient is β ∂L/∂x_{l+1}.
     """
     network = mlp((width,), 10, Parts(depth, width, activations.relu, norms.none, skip))
-    norm = GradNorm(find_blocks(network), parameter_groups(network))
+    norm = Norms(find_blocks(network), parameter_groups(network))
     forwards, backwards = [], []
     for seed in range(seeds):
         initialize(network, initializers.he_normal, stream(seed, "init"))

@@ -12,20 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from gradflow.instruments.blocks import Block, find_blocks
-from gradflow.instruments.grad_norm import GradNorm, Row
+from gradflow.instruments.instrument import ABSENT, Reading, Row
+from gradflow.instruments.panel import Choice, make_instruments
 from gradflow.instruments.ratio import GradientRatio, gradient_ratio
+from gradflow.instruments.session import Session
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One step's numbers: `values` has one per row; `suffix` tells what was done to the gradient first."""
+    """One step's numbers of one instrument: `values` has one per row."""
 
     step: int
-    rows: list[Row]
-    suffix: str
+    rows: Sequence[Row]
     values: np.ndarray
 
 
@@ -35,31 +36,48 @@ class Flow:
     `step` counts the optimiser's updates made before the gradient was measured: step 0 is the network as initialised.
     Numbers stay on the training device until somebody reads them; then all that are new come over in one copy.
 
+    Args:
+        model: any module.
+        blocks: paths of modules to watch, as for `find_blocks`.
+        instruments: as for `make_instruments`.
+        every_n_steps: between two measurements of an instrument that has no interval of its own.
+        loss_scale: the factor of automatic mixed precision at this moment.
+        clipped: whether something may clip the gradients.
+
     Attributes:
-        blocks: what is watched, from `find_blocks`.
         measurements: what has been read so far.
+        session: leads the instruments.
     """
 
-    def __init__(self, model: nn.Module, blocks: Sequence[str] | None = None) -> None:
-        self.blocks = find_blocks(model, blocks)
+    def __init__(
+        self,
+        model: nn.Module,
+        blocks: Sequence[str] | None = None,
+        instruments: Choice = ("grad_norm",),
+        every_n_steps: int = 1,
+        loss_scale: Callable[[], Tensor | float] = lambda: 1.0,
+        clipped: bool = False,
+    ) -> None:
+        found = find_blocks(model, blocks)
         self.measurements: list[Measurement] = []
-        self._waiting: list[tuple[int, list[Row], str, Tensor]] = []
-        self._norms: WeakKeyDictionary[Optimizer, GradNorm | None] = WeakKeyDictionary()
-        self._whole: GradNorm | None = None
+        self._waiting: list[tuple[int, Sequence[Row], Tensor]] = []
         self.measured_by_hand = False
+        self.session = Session(
+            model,
+            found,
+            make_instruments(instruments, every_n_steps, clipped),
+            self._keep,
+            find_order=blocks is None and all(block.index is not None for block in found),
+            loss_scale=loss_scale,
+        )
 
-    def of(self, optimizer: Optimizer) -> GradNorm | None:
-        """The norms of those watched parameters that `optimizer` updates; None if it updates none of them."""
-        if optimizer not in self._norms:
-            updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            kept = [Block(b.name, b.index, tuple(p for p in b.parameters if id(p) in updated)) for b in self.blocks]
-            kept = [block for block in kept if block.parameters]
-            self._norms[optimizer] = GradNorm(kept, optimizer.param_groups) if kept else None
-        return self._norms[optimizer]
+    @property
+    def blocks(self) -> list[Block]:
+        """What is watched: numbered by the order in which they ran, once they have."""
+        return self.session.blocks
 
-    def add(self, step: int, rows: list[Row], values: Tensor, suffix: str = "") -> None:
-        """Keep numbers [rows] that were measured at `step`, on whatever device they are."""
-        self._waiting.append((step, rows, suffix, values))
+    def _keep(self, step: int, reading: Reading) -> None:
+        self._waiting.append((step, reading.rows, reading.values))
 
     def measure(self, step: int) -> None:
         """Measure the gradients that the parameters hold now, e.g. between `backward()` and clipping.
@@ -67,20 +85,22 @@ class Flow:
         Inside `watch`, what the optimiser then receives is measured as 'grad_norm_clipped'.
         """
         self.measured_by_hand = True
-        if self._whole is None:
-            self._whole = GradNorm(self.blocks)
-        self.add(step, self._whole.rows, self._whole())
+        self.session.by_hand(step)
+
+    def loss(self, value: Tensor) -> None:
+        """Tell the instruments the loss of this step (several add up), e.g. just before `value.backward()`."""
+        self.session.loss(value)
 
     def flush(self) -> list[Measurement]:
         """Bring over what is new, in one copy, and return it."""
         if not self._waiting:
             return []
-        device = self._waiting[0][3].device
+        device = self._waiting[0][2].device
         flat = torch.cat([values.detach().to(device).double() for *_, values in self._waiting]).cpu().numpy()
         ends = np.cumsum([len(values) for *_, values in self._waiting])[:-1]
         new = [
-            Measurement(step, rows, suffix, values)
-            for (step, rows, suffix, _), values in zip(self._waiting, np.split(flat, ends), strict=True)
+            Measurement(step, rows, values)
+            for (step, rows, _), values in zip(self._waiting, np.split(flat, ends), strict=True)
         ]
         self._waiting.clear()
         self.measurements += new
@@ -97,7 +117,7 @@ class Flow:
         self.flush()
         watched = [block for block in self.blocks if block.index is not None]
         column = {block.name: i for i, block in enumerate(watched)}
-        steps = sorted({each.step for each in self.measurements})
+        steps = sorted({m.step for m in self.measurements if any(row.quantity == quantity for row in m.rows)})
         place = {step: i for i, step in enumerate(steps)}
         values = np.full((len(steps), len(watched)), np.nan)
         for row in self.rows():
@@ -121,21 +141,15 @@ class Flow:
         return f"Flow({watched} blocks, {ratio.steps} steps, gradient of first ÷ last block {shown})"
 
 
-def divide(norms: Tensor, scale: Tensor | float) -> Tensor:
-    """Norms without a factor that was on the gradients; −1, 'no gradient', stays as it is."""
-    return torch.where(norms == -1.0, norms, norms / scale)
-
-
 def flat_rows(measurement: Measurement) -> Iterator[dict[str, Any]]:
-    """One row per number; a block whose parameters had no gradient has none."""
+    """One row per number that is there."""
     for row, value in zip(measurement.rows, measurement.values, strict=True):
-        if value != -1.0:
-            quantity = row.quantity.replace("grad_norm", f"grad_norm{measurement.suffix}", 1)
+        if value != ABSENT:
             yield {
                 "step": measurement.step,
                 "block": row.block,
                 "name": row.name,
-                "quantity": quantity,
+                "quantity": row.quantity,
                 "value": float(value),
             }
 
@@ -156,7 +170,14 @@ def _once_after(closure: Callable[[], Any], look: Callable[[], None]) -> Callabl
 
 
 @contextmanager
-def watch(model: nn.Module, *, every_n_steps: int = 1, blocks: Sequence[str] | None = None) -> Iterator[Flow]:
+def watch(
+    model: nn.Module,
+    *,
+    every_n_steps: int = 1,
+    blocks: Sequence[str] | None = None,
+    instruments: Choice = ("grad_norm",),
+    scaler: torch.amp.GradScaler | None = None,
+) -> Iterator[Flow]:
     """Watch the gradients of `model` in a plain PyTorch training loop.
 
     At every `every_n_steps`-th step of any optimiser that updates parameters of `model`, the gradients are measured
@@ -164,13 +185,21 @@ def watch(model: nn.Module, *, every_n_steps: int = 1, blocks: Sequence[str] | N
     `step(closure)`, those of the closure's first evaluation. For
     the norms before clipping call `flow.measure(step)` between `backward()` and clipping instead.
 
+    Under DDP and FSDP every process must watch: numbers are those of all processes together.
+
     Args:
-        model: any module; nothing is added to it.
+        model: any module; what is attached to it during a watched step is gone after it. A compiled one runs its
+            watched steps uncompiled if an instrument looks inside.
         every_n_steps: 1 measures each step.
         blocks: paths of modules to watch, as for `find_blocks`.
+        instruments: a preset ('cheap', 'full'), a list of names, or intervals by name: see `make_instruments`.
+        scaler: the loop's GradScaler, for instruments that look inside: its factor is on what comes backward.
 
     Yields:
         The flow, which can be read at any time, also after the loop.
+
+    Raises:
+        ValueError: for an interval below 1, or an unknown instrument.
 
     Example:
         >>> import torch
@@ -187,33 +216,42 @@ def watch(model: nn.Module, *, every_n_steps: int = 1, blocks: Sequence[str] | N
     """
     if every_n_steps < 1:
         raise ValueError(f"every_n_steps={every_n_steps}: must be at least 1")
-    flow = Flow(model, blocks)
-    taken: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
+
+    def factor() -> Tensor | float:
+        return 1.0 if scaler is None or scaler._scale is None else scaler._scale
+
+    flow = Flow(model, blocks, instruments, every_n_steps, factor)
+    session = flow.session
+    under_way: WeakKeyDictionary[Optimizer, tuple[Any, bool]] = WeakKeyDictionary()
 
     def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        norm = flow.of(optimizer)
-        if norm is None:
+        if session.part(optimizer) is None:
             return None
-        step = taken.get(optimizer, 0)
-        taken[optimizer] = step + 1
+        by_hand, flow.measured_by_hand = flow.measured_by_hand, False
 
         def look() -> None:
             scale = getattr(optimizer, "grad_scale", None)  # set by a GradScaler for optimisers that unscale themselves
-            values = norm() if scale is None else divide(norm(), scale)
-            flow.add(step, norm.rows, values, "_clipped" if flow.measured_by_hand else "")
+            step = session.steps_taken(optimizer)
+            update = session.before(optimizer, step, 1.0 if scale is None else scale, clipped=by_hand)
+            under_way[optimizer] = (update, by_hand)
 
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if step % every_n_steps == 0 and closure is None:
+        if closure is None:
             look()
-        flow.measured_by_hand = False
-        if step % every_n_steps == 0 and closure is not None:
-            after = _once_after(closure, look)
-            return ((args[0], after, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": after})
-        return None
+            return None
+        after = _once_after(closure, look)
+        return ((args[0], after, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": after})
 
-    handle = register_optimizer_step_pre_hook(before_step)
+    def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if optimizer in under_way:
+            session.after(optimizer, *under_way.pop(optimizer))
+
+    handles = [register_optimizer_step_pre_hook(before_step), register_optimizer_step_post_hook(after_step)]
+    session.begin()
     try:
         yield flow
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+        session.end()
         flow.flush()

@@ -1,0 +1,212 @@
+"""Hooks that let instruments see inside a network during one training step, and are gone after it.
+
+Forward passes without gradients (evaluation) are not seen. A checkpointed part of a network (torch.utils.checkpoint)
+runs forwards twice: it is counted once, in the pass through which the gradient flows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from gradflow.instruments.blocks import Block
+from gradflow.instruments.instrument import Instrument, Named, first
+
+ELEMENTWISE = (
+    *(nn.ELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.PReLU, nn.ReLU),
+    *(nn.ReLU6, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.GLU, nn.Sigmoid, nn.SiLU, nn.Mish, nn.Softplus, nn.Softshrink),
+    *(nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold),
+)
+MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def is_activation(module: nn.Module) -> bool:
+    """One of torch's activations, or any module that says its `derivative_bound`, as gradflow's do."""
+    return isinstance(module, ELEMENTWISE) or hasattr(module, "derivative_bound")
+
+
+class Observer:
+    """Attaches and removes the hooks.
+
+    Args:
+        model: any module.
+        blocks: what is watched.
+        instruments: those that may look inside.
+
+    Attributes:
+        order: blocks in the order in which they began, where `attach` was asked for it.
+    """
+
+    def __init__(self, model: nn.Module, blocks: Sequence[Block], instruments: Sequence[Instrument]) -> None:
+        self.model, self.blocks, self.instruments = model, list(blocks), list(instruments)
+        self.order: list[Block] = []
+        self._handles: list[RemovableHandle] = []
+        self._stance: Any = None
+        self._passed: set[int] = set()
+        self._at: Block | None = None
+        self._inside = dict(_modules_of_blocks(model, self.blocks))
+
+    def attach(self, due: Sequence[Instrument], order: bool = False) -> None:
+        """Let the instruments that are due see what follows.
+
+        Args:
+            due: those among `instruments`.
+            order: whether to note the order in which blocks run.
+        """
+        self.detach()
+        self._passed.clear()
+        self.order, self._at = [], None
+        see = {m: [i for i in due if i.looks(m)] for m in ("output", "activated", "delta", "mapped")}
+        if not (order or any(see.values())):
+            return
+        self._run_uncompiled()
+        for block in self.blocks:
+            if block.module is not None:
+                if order:
+                    self._handles.append(block.module.register_forward_pre_hook(self._order_hook(block)))
+                self._hook_block(block.module, self._block_hook(block, see["output"], see["delta"]))
+        for instrument in see["output"]:
+            for block in instrument.beside:
+                if block.module is not None:
+                    self._hook_block(block.module, self._block_hook(block, [instrument], [], watched=False))
+        if see["activated"] or see["mapped"]:
+            for module in self.model.modules():
+                if see["activated"] and is_activation(module):
+                    examples = max(i.examples for i in see["activated"])
+                    self._handles.append(
+                        module.register_forward_pre_hook(self._activation_hook(see["activated"], examples))
+                    )
+                elif see["mapped"] and isinstance(module, MAPS) and module in self._inside:
+                    self._hook(module, self._map_hook(see["mapped"], max(i.examples for i in see["mapped"])))
+
+    def detach(self) -> None:
+        """Leave the network as it was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)
+            self._stance = None
+
+    # --- hooks ----------------------------------------------------------------------------------------------------
+
+    def _hook(self, module: nn.Module, hook: Any) -> None:
+        self._handles.append(module.register_forward_hook(hook))
+
+    def _hook_block(self, module: nn.Module, hook: Any) -> None:
+        self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
+
+    def _order_hook(self, block: Block) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if torch._C._current_graph_task_id() == -1:  # a checkpoint computes its parts once more from the last on
+                self.order.append(block)
+
+        return hook
+
+    def _block_hook(
+        self, block: Block, outputs: list[Instrument], deltas: list[Instrument], watched: bool = True
+    ) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            if watched:
+                self._at = block
+            h = _tensor(output)
+            if h is None or not self._counts(module):
+                return
+            for instrument in outputs:
+                instrument.output(block, (*inputs, Named(named)) if named else inputs, h.detach())
+            if deltas and h.requires_grad:
+                h.register_hook(lambda gradient: _tell(gradient, block))  # type: ignore[no-untyped-call]
+
+        def _tell(gradient: Tensor, block: Block) -> None:
+            for instrument in deltas:
+                instrument.delta(block, gradient.detach())
+
+        return hook
+
+    def _activation_hook(self, instruments: list[Instrument], examples: int) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            z = _tensor(inputs)
+            if z is None or not self._counts(module):
+                return
+            block = self._inside.get(module, self._at)
+            if block is None:
+                return
+            z = first(z.detach(), examples)
+            z = (z.float() if _may_widen(module, z) else z.clone()).requires_grad_()
+            with torch.enable_grad(), _not_saved_by_others(), torch.random.fork_rng([z.device] if z.is_cuda else []):
+                h = type(module).forward(module, z + 0)  # not a leaf: an activation may work in place
+                (slope,) = torch.autograd.grad(h.sum(), z)
+            for instrument in instruments:
+                instrument.activated(block, module, z.detach(), h.detach(), slope)
+
+        return hook
+
+    def _map_hook(self, instruments: list[Instrument], examples: int) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            if not self._counts(module) or not output.requires_grad:
+                return
+            block, x = self._inside[module], first(inputs[0].detach(), examples).clone()
+
+            def tell(gradient: Tensor) -> None:
+                for instrument in instruments:
+                    instrument.mapped(block, module, x, first(gradient.detach(), examples))
+
+            output.register_hook(tell)  # type: ignore[no-untyped-call]
+
+        return hook
+
+    def _counts(self, module: nn.Module) -> bool:
+        """Whether this pass is one through which the gradient flows."""
+        if not torch.is_grad_enabled():
+            return False
+        if torch._C._current_graph_task_id() != -1:  # inside a backward pass: a checkpoint computes once more
+            return id(module) not in self._passed
+        self._passed.add(id(module))
+        return True
+
+    def _run_uncompiled(self) -> None:
+        """Hooks break a compiled graph, or are left out of it: this one step runs without it."""
+        if "torch._dynamo" in sys.modules:
+            self._stance = torch.compiler.set_stance("force_eager")
+
+
+def _not_saved_by_others() -> Any:
+    """A checkpoint counts what a forward pass saves; what an instrument computes beside it is none of its business."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+
+
+def _modules_of_blocks(model: nn.Module, blocks: Sequence[Block]) -> Iterator[tuple[nn.Module, Block]]:
+    """Every module that lies inside a block, with the innermost such block."""
+    sizes = sorted(
+        ((sum(1 for _ in b.module.modules()), i, b) for i, b in enumerate(blocks) if b.module is not None),
+        key=lambda each: (-each[0], each[1]),
+    )
+    for _, _, block in sizes:
+        assert block.module is not None
+        for module in block.module.modules() if block.whole else [block.module]:
+            yield module, block
+
+
+def _may_widen(activation: nn.Module, z: Tensor) -> bool:
+    """Whether half numbers can be differentiated in float32: not if the activation's own parameters are half."""
+    half = (torch.float16, torch.bfloat16)
+    return z.dtype in half and not any(p.dtype in half for p in activation.parameters())
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """The first floating-point tensor of what a module is given or gives."""
+    if isinstance(value, Tensor):
+        return value if value.is_floating_point() else None
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        for each in value:
+            found = _tensor(each)
+            if found is not None:
+                return found
+    return None
