@@ -17,6 +17,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor, nn
 
 from gradflow.errors import ConfigError, choose_from
+from gradflow.instruments.panel import make_instruments
 from gradflow.models.initialize import initialize
 from gradflow.models.network import InputNoise, Network
 from gradflow.models.parts import Parts
@@ -53,14 +54,14 @@ def build(config: Config) -> Pieces:
     Raises:
         ConfigError: for what `check_keys` refuses, and for parts that do not go together.
     """
-    pieces = _assemble(config)
+    pieces = assemble(config)
 
     def sample() -> Tensor:
         data = pieces.task.load(Path(config.paths.data), config.seed, torch.device("cpu"))
         return data.train(0)[0]
 
-    init, activation = _factory("init", config.init), _factory("activation", config.activation)
-    recurrent_init = _factory("recurrent_init", config.recurrent_init) if config.recurrent_init else None
+    init, activation = factory("init", config.init), factory("activation", config.activation)
+    recurrent_init = factory("recurrent_init", config.recurrent_init) if config.recurrent_init else None
     initialize(pieces.network, init, stream(config.seed, "init"), activation, sample, recurrent_init)
     return pieces
 
@@ -83,6 +84,10 @@ def preflight(config: Config) -> list[str]:
         return [_first_line(error)]
     if config.hardware.precision == "16-mixed" and config.instruments.loss_scale is not None:
         return ["instruments.loss_scale does not go with hardware.precision=16-mixed: float16 would overflow"]
+    try:
+        make_instruments(config.instruments.intervals(), 1)
+    except ConfigError as error:
+        return list(error.lines)
     missing = missing_hardware(config)
     return [missing] if missing else []
 
@@ -97,7 +102,7 @@ def rehearse(config: Config) -> tuple[Pieces, Tensor]:
         ConfigError, ValueError, TypeError, RuntimeError: for parts that do not go together.
     """
     with torch.device("meta"):
-        pieces = _assemble(config)
+        pieces = assemble(config)
         batch = torch.empty(min(2, pieces.task.batch_size), *pieces.task.input_shape)
         if pieces.network.any_length:
             batch = batch[:, :REHEARSED]
@@ -119,7 +124,7 @@ def rehearse(config: Config) -> tuple[Pieces, Tensor]:
         )
     pieces.make_optimizer(parameter_groups(pieces.network))
     pieces.schedule(0, pieces.budget.total)
-    activation = _factory("activation", config.activation)
+    activation = factory("activation", config.activation)
     if config.recurrent_init is not None:
         if config.recurrent_init != STANDS_FOR_ITSELF and all(w.role != "recurrent" for w in weights(pieces.network)):
             name = config.recurrent_init["_target_"].rpartition(".")[2]
@@ -198,7 +203,7 @@ def _signature(target: str) -> tuple[list[str], Any]:
     return keys, create_model("Keys", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
-def _factory(name: str, node: dict[str, Any]) -> Callable[..., Any]:
+def factory(name: str, node: dict[str, Any]) -> Callable[..., Any]:
     """The definition a node names with the node's values filled in, to be called many times.
 
     Hydra decides whether a config may name it; its wrapper, which would decide anew at every call, is taken off.
@@ -220,11 +225,12 @@ def _make(name: str, node: dict[str, Any], *given: Any) -> Any:
         raise ConfigError(f"{name}: {_first_line(error)}") from error
 
 
-def _assemble(config: Config) -> Pieces:
+def assemble(config: Config) -> Pieces:
+    """The same uninitialised, on the current device."""
     task: Task = _make("task", config.task)
     if config.label_smoothing:
         task = task.with_label_smoothing(config.label_smoothing)
-    activation, norm, skip = (_factory(name, getattr(config, name)) for name in ("activation", "norm", "skip"))
+    activation, norm, skip = (factory(name, getattr(config, name)) for name in ("activation", "norm", "skip"))
     width = config.width if isinstance(config.width, int) else tuple(config.width)
     parts = Parts(
         config.depth,
@@ -234,7 +240,7 @@ def _assemble(config: Config) -> Pieces:
         skip,
         config.dropout,
         config.alpha_dropout,
-        _factory("cell", config.cell) if config.cell is not None else None,
+        factory("cell", config.cell) if config.cell is not None else None,
         task.every_step,
     )
     network: Network = _make("model", config.model, task.input_shape, task.outputs, parts)
@@ -253,7 +259,7 @@ def _assemble(config: Config) -> Pieces:
         task,
         network,
         partial(_make, "optimizer", config.optimizer),
-        _factory("scheduler", config.scheduler),
+        factory("scheduler", config.scheduler),
         Budget(total, trainer.log_every_n_steps, trainer.val_every_n_steps, trainer.checkpoint_every_n_steps),
         [_make(f"remedy.{name}", node, config.seed) for name, node in config.remedy.items()],
     )

@@ -33,6 +33,8 @@ from gradflow.runs.config import Config, validate
 HIDDEN_GROUPS = ("sweep", "hydra")  # a sweep is not part of a run's config
 LIST_GROUPS = ("remedy",)  # of which a run can have several values, in an order
 OPTIONAL_GROUPS = ("cell", "recurrent_init", "experiment")  # null stands for no choice
+# Mappings whose keys a person chooses, as a list or a mapping that takes the place of the whole, or one by one.
+OPEN = ("instruments.measure",)
 NONE = "none"  # the value of such a group that stands for the empty list
 
 
@@ -264,9 +266,13 @@ def _set(config: DictConfig, override: Override) -> str | None:
         with open_dict(holder):
             del holder[leaf]
         return None
-    if override.type is OverrideType.CHANGE and (not isinstance(holder, DictConfig) or leaf not in holder):
+    value, adds = override.value(), override.type is not OverrideType.CHANGE or parent in OPEN
+    if not adds and (not isinstance(holder, DictConfig) or leaf not in holder):
         return _unknown(config, key, str(line))
-    value = override.value()
+    if key in OPEN and isinstance(value, list | dict):
+        whole = dict.fromkeys(map(str, value)) if isinstance(value, list) else value
+        OmegaConf.update(config, key, whole, merge=False)
+        return None
     if isinstance(value, list) and isinstance(OmegaConf.select(config, key), DictConfig):
         return f"{line}: {key} takes one value; several make a sweep: {key}={','.join(map(str, value))}"
     if isinstance(value, dict) and isinstance(OmegaConf.select(config, key), DictConfig):
@@ -274,7 +280,7 @@ def _set(config: DictConfig, override: Override) -> str | None:
         if strange and override.type is OverrideType.CHANGE:
             return _unknown(config, f"{key}.{strange[0]}", str(line))
     try:
-        OmegaConf.update(config, key, value, merge=True, force_add=override.type is not OverrideType.CHANGE)
+        OmegaConf.update(config, key, value, merge=True, force_add=adds)
     except OmegaConfBaseException as error:
         return f"{line}: {str(error).splitlines()[0]}"
     return None

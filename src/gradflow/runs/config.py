@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gradflow.checked import BelowOne, NonNegative, Seed, Several
 from gradflow.errors import ConfigError, choose_from
+from gradflow.instruments.names import NAMES
 
 
 class _Part(BaseModel):
@@ -77,15 +78,33 @@ class Logger(_Part):
     tags: list[str]
 
 
+def _is_measured(value: object) -> object:
+    """A list of instruments stands for each at the common interval."""
+    if isinstance(value, list):
+        value = dict.fromkeys(value)
+    if isinstance(value, dict):
+        for name in value:
+            if name not in NAMES and "." not in str(name):
+                raise ValueError(f"no instrument is called '{name}'; {choose_from(name, NAMES)}")
+    return value
+
+
 class Instruments(_Part):
-    """What is watched. Those of the time axis act on networks with recurrent layers."""
+    """What is watched. `measure` has the interval of each instrument, null for the common one. Those of the time axis
+    act on networks with recurrent layers."""
 
     every_n_steps: Several | None
+    measure: Annotated[dict[str, Several | None], BeforeValidator(_is_measured)]
     time_every_n_steps: Several | None
     time_segments: Several | None
     time_batch: Several
     time_quantities: list[Literal["time_grad", "jacobian_time", "forget_leak", "lyapunov"]]
     loss_scale: Annotated[float, AfterValidator(_is_power_of_two)] | None
+
+    def intervals(self) -> dict[str, int]:
+        """Each instrument's interval."""
+        common = self.every_n_steps
+        return {name: n for name, own in self.measure.items() if (n := own if own is not None else common) is not None}
 
 
 class Paths(_Part):
@@ -132,6 +151,13 @@ def validate(values: dict[str, Any]) -> Config:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(*explain(error, values)) from None
+    instruments = config.instruments
+    without = set(instruments.measure) - set(instruments.intervals())
+    if without:
+        raise ConfigError(
+            f"instruments.measure={','.join(sorted(without))}: no interval; set instruments.every_n_steps or "
+            f"instruments.measure.{min(without)} to a number of steps"
+        )
     infinite = [
         f"{key}={value}: must be a finite number" for key, value in _numbers(values) if not math.isfinite(value)
     ]
