@@ -129,7 +129,7 @@ class Norms:
         """
         found = [p.grad for p in self.parameters] if tensors is None else list(tensors)
         device = self.parameters[0].device
-        return self._combine(_placed(found, norms_of([t for t in found if t is not None], device)))
+        return self.combine(_placed(found, norms_of([t for t in found if t is not None], device)))
 
     @torch.no_grad()
     def by_element(self, norms: Tensor, tensors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -150,7 +150,7 @@ class Norms:
         top.scatter_reduce_(0, row_index, n, "amax")
         return rms, (ranks.largest(top) if self.sharded else top)[: self.whole]
 
-    def _combine(self, norms_P: Tensor) -> Tensor:
+    def combine(self, norms_P: Tensor) -> Tensor:
         """√Σ n² over the members of each row, scaled by the largest so that no square underflows or overflows."""
         flat_index, row_index = self._indices(norms_P.device)
         n = norms_P[flat_index]
@@ -204,6 +204,35 @@ def norms_of(tensors: list[Tensor], device: torch.device) -> Tensor:
     waiting = iter(fused)
     each = [next(waiting) if t.dtype != wide and wide == torch.float64 else _scaled_norm(t) for t in shares]
     return _stacked(each, device, wide)
+
+
+def differences(these: Sequence[Tensor], those: Sequence[Tensor], device: torch.device) -> Tensor:
+    """The norm of each this − that, as `norms_of` accumulates it; on a CPU one by one, in the same few pages."""
+    if not these or these[0].device.type != "cpu":
+        return norms_of(list(torch._foreach_sub(list(these), list(those))) if these else [], device)
+    room = Room()
+    apart = (torch.sub(a, b, out=room.like(a)) for a, b in zip(these, those, strict=True))
+    narrow = (torch.float32, torch.float16, torch.bfloat16)
+    return torch.stack(
+        [
+            torch.linalg.vector_norm(d, dtype=torch.float64) if d.dtype in narrow else norms_of([d], device)[0]
+            for d in apart
+        ]
+    )
+
+
+class Room:
+    """Memory for one tensor at a time: to ask the system for new pages takes longer than to work on them."""
+
+    def __init__(self) -> None:
+        self._flat: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def like(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor of this shape, whose content is anything."""
+        kind = dtype or tensor.dtype, tensor.device
+        if kind not in self._flat or self._flat[kind].numel() < tensor.numel():
+            self._flat[kind] = torch.empty(tensor.numel(), dtype=kind[0], device=kind[1])
+        return self._flat[kind][: tensor.numel()].view(tensor.shape)
 
 
 def _peaks(tensors: list[Tensor], like: Tensor) -> Tensor:

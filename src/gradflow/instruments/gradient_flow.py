@@ -16,8 +16,8 @@ from gradflow.instruments.flow import Flow, Measurement
 from gradflow.instruments.instrument import ABSENT, Update
 from gradflow.instruments.panel import Choice, make_instruments
 
-# A dashboard with thousands of charts becomes unusable: so many blocks of grad_norm, and of every other quantity, get one.
-# The flow itself, and a run's record, keep every block.
+# A dashboard with thousands of charts becomes unusable: so many blocks of grad_norm, and of each other quantity, get
+# one. The flow itself, and a run's record, keep every block.
 LOGGED_BLOCKS, LOGGED_OTHERS = 100, 16
 NOT_LOGGED = ("grad_rms", "grad_max", "loss")
 

@@ -181,3 +181,9 @@ class Instrument:
 def first(tensor: Tensor, examples: int) -> Tensor:
     """The first examples along axis 0."""
     return tensor[:examples] if tensor.ndim else tensor
+
+
+def spread(names: Sequence[str], most: int) -> list[str]:
+    """At most so many of them, evenly spread, the first and the last among them."""
+    last = len(names) - 1
+    return list(names) if last < most else [names[round(i * last / max(1, most - 1))] for i in range(most)]

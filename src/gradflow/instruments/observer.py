@@ -16,18 +16,10 @@ from torch.utils.hooks import RemovableHandle
 
 from gradflow.instruments.blocks import Block
 from gradflow.instruments.instrument import Instrument, Named, first
+from gradflow.instruments.slopes import Pass, evaluated, is_activation, may_widen
 
-ELEMENTWISE = (
-    *(nn.ELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.PReLU, nn.ReLU),
-    *(nn.ReLU6, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.GLU, nn.Sigmoid, nn.SiLU, nn.Mish, nn.Softplus, nn.Softshrink),
-    *(nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold),
-)
+ROOM = 2**22  # pre-activations that wait to be looked at together
 MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-def is_activation(module: nn.Module) -> bool:
-    """One of torch's activations, or any module that says its `derivative_bound`, as gradflow's do."""
-    return isinstance(module, ELEMENTWISE) or hasattr(module, "derivative_bound")
 
 
 class Observer:
@@ -49,6 +41,9 @@ class Observer:
         self._stance: Any = None
         self._passed: set[int] = set()
         self._at: Block | None = None
+        self._passes: list[Pass] = []
+        self._told: list[Instrument] = []
+        self._room = ROOM
         self._inside = dict(_modules_of_blocks(model, self.blocks))
 
     def attach(self, due: Sequence[Instrument], order: bool = False) -> None:
@@ -84,8 +79,16 @@ class Observer:
                 elif see["mapped"] and isinstance(module, MAPS) and module in self._inside:
                     self._hook(module, self._map_hook(see["mapped"], max(i.examples for i in see["mapped"])))
 
+    def tell(self) -> None:
+        """Show the instruments the activations that have been passed since the last call."""
+        passes, self._passes, self._room = self._passes, [], ROOM
+        for each, h, slope in evaluated(passes):
+            for instrument in self._told:
+                instrument.activated(each.block, each.activation, each.z, h, slope)
+
     def detach(self) -> None:
         """Leave the network as it was."""
+        self._passes = []
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -134,15 +137,12 @@ class Observer:
             if z is None or not self._counts(module):
                 return
             block = self._inside.get(module, self._at)
-            if block is None:
-                return
-            z = first(z.detach(), examples)
-            z = (z.float() if _may_widen(module, z) else z.clone()).requires_grad_()
-            with torch.enable_grad(), _not_saved_by_others(), torch.random.fork_rng([z.device] if z.is_cuda else []):
-                h = type(module).forward(module, z + 0)  # not a leaf: an activation may work in place
-                (slope,) = torch.autograd.grad(h.sum(), z)
-            for instrument in instruments:
-                instrument.activated(block, module, z.detach(), h.detach(), slope)
+            if block is not None:
+                z = first(z.detach(), examples)
+                self._passes.append(Pass(block, module, z.float() if may_widen(module, z) else z.clone()))
+                self._told, self._room = instruments, self._room - z.numel()
+                if self._room < 0:
+                    self.tell()
 
         return hook
 
@@ -175,11 +175,6 @@ class Observer:
             self._stance = torch.compiler.set_stance("force_eager")
 
 
-def _not_saved_by_others() -> Any:
-    """A checkpoint counts what a forward pass saves; what an instrument computes beside it is none of its business."""
-    return torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
-
-
 def _modules_of_blocks(model: nn.Module, blocks: Sequence[Block]) -> Iterator[tuple[nn.Module, Block]]:
     """Every module that lies inside a block, with the innermost such block."""
     sizes = sorted(
@@ -190,12 +185,6 @@ def _modules_of_blocks(model: nn.Module, blocks: Sequence[Block]) -> Iterator[tu
         assert block.module is not None
         for module in block.module.modules() if block.whole else [block.module]:
             yield module, block
-
-
-def _may_widen(activation: nn.Module, z: Tensor) -> bool:
-    """Whether half numbers can be differentiated in float32: not if the activation's own parameters are half."""
-    half = (torch.float16, torch.bfloat16)
-    return z.dtype in half and not any(p.dtype in half for p in activation.parameters())
 
 
 def _tensor(value: Any) -> Tensor | None:

@@ -111,6 +111,7 @@ class Session:
         for instrument in self._due(step):
             self._take(step, (instrument.after_clipping if clipped else instrument.before_clipping)(update))
         if self._leader == id(optimizer):
+            self._observer.tell()
             factor = self.loss_scale()
             for instrument in self._due(step):
                 if instrument.sees(step):
@@ -149,6 +150,7 @@ class Session:
 
     def _number(self) -> None:
         """Number the blocks by the order in which they ran in the first step."""
+        self._observer.tell()
         self.blocks = in_order(self.blocks, self._observer.order)
         self._find_order = False
         self._parts.clear()
