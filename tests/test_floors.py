@@ -19,12 +19,13 @@ TOP = {"cli", "usage", "display", "doctor", "__main__", "__init__"}
 BELOW = {
     "theory": set(),
     "instruments": set(),
+    "diagnosis": set(),
     "models": {"theory"},
     "tasks": set(),
     "training": {"instruments", "models", "tasks"},
-    "runs": {"instruments", "models", "tasks", "training"},
-    "sweeps": {"instruments", "models", "tasks", "training", "runs"},
-    "results": {"runs"},
+    "runs": {"diagnosis", "instruments", "models", "tasks", "theory", "training"},
+    "sweeps": {"diagnosis", "instruments", "models", "tasks", "training", "runs"},
+    "results": {"diagnosis", "runs"},
 }
 SLOW = {"torch", "torchvision", "lightning", "sklearn", "wandb"}
 
@@ -83,11 +84,13 @@ def test_a_file_imports_only_from_floors_below(module):
     assert [f"{module}:{line} imports {name}" for line, name in found if floor(name) not in allowed] == []
 
 
-@pytest.mark.parametrize("module", [module for module in FILES if floor(module) in {"results"} | TOP - {"__init__"}])
+@pytest.mark.parametrize(
+    "module", [module for module in FILES if floor(module) in {"results", "diagnosis"} | TOP - {"__init__"}]
+)
 def test_a_table_or_a_status_never_waits_for_torch(module):
     """Nor does a help page: what is slow is imported inside the functions that need it."""
     slow = {name for name in reached(module) if name.split(".")[0] in SLOW}
-    if floor(module) == "results":
+    if floor(module) in ("results", "diagnosis"):
         slow |= {name for _, name in imports(module) if name.split(".")[0] in SLOW}
     assert slow == set()
 
