@@ -23,10 +23,14 @@ from gradflow.runs.planfile import Collection, collect
 from gradflow.runs.record import Record
 
 MARKS = {"healthy": "", "stagnant": "s", "vanishing": "v", "exploding": "x", "dead": "d", "diverged": "!"}
+MARKS |= {"saturated": "b", "rank_collapse": "r"}
 COLOURS = {"healthy": "green", "stagnant": "yellow", "vanishing": "magenta", "dead": "magenta"}
 SHORT = {"glorot_uniform": "glorot", "he_normal": "he", "orthogonal": "orthog.", "none": "–", "residual": "res."}
 ACROSS = ("init", "norm", "skip")
-LEGEND = "test accuracy in %; v vanishing, d dead (gradient exactly zero), x exploding, ! diverged, s at chance"
+LEGEND = (
+    "test accuracy in %; v vanishing, d dead (gradient exactly zero), x exploding, b saturated (units at their bound), "
+    "r rank collapse, ! diverged, s at chance"
+)
 
 
 def study(words: list[str]) -> int:

@@ -51,14 +51,14 @@ def cli(capsys, monkeypatch, tmp_path):
 def test_help_names_every_command_and_each_explains_itself(cli):
     said = cli("--help")
     commands = re.findall(r"^  (\w+)  +\w", said.out.partition("commands:")[2], re.MULTILINE)
-    assert commands == ["train", "sweep", "status", "table", "report", "doctor"]
+    assert commands == ["train", "sweep", "predict", "status", "table", "diagnose", "report", "doctor"]
     for command in commands:
         said = cli(command, "--help")
         assert (said.code, said.err) == (0, "")
         assert f"usage: gradflow {command}" in said.out
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "doctor"])
+@pytest.mark.parametrize("command", ["train", "sweep", "predict", "doctor"])
 def test_help_lists_every_group_with_its_values(cli, command):
     said = cli(command, "--help")
     with composer() as compose:
@@ -136,7 +136,7 @@ def test_what_trains_nothing_does_not_wait_for_torch(baseline, grid):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["trian"], "gradflow: trian: unknown command; allowed: doctor, report, status, sweep, table, train; did you"),
+        (["trian"], "gradflow: trian: unknown command; allowed: diagnose, doctor, predict, report, status, sweep, "),
         ([], "COMMAND"),
         (["train", "dpeth=3"], "gradflow: dpeth=3: unknown key; "),
         (["train", "optimizer.lr=-1"], "gradflow: optimizer.lr=-1: should be greater than 0"),
@@ -405,6 +405,52 @@ def test_a_report_into_a_folder_that_cannot_be_made_is_told_in_a_line(cli, recor
     assert re.fullmatch(rf"gradflow: {folder}\S*: \w.*\n", said.err)
 
 
+# --- diagnose -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_diagnosed_by_its_folder_or_its_id_and_a_sweep_in_lines(cli, records, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    path = records.add(norms={s: [1e-9, 1.0] for s in (0, 10, 20)}, accuracy=0.5)
+    said = cli("diagnose", path)
+    assert (said.code, said.err) == (0, "")
+    assert "verdict: vanishing" in said.out
+    assert cli("diagnose", path.name).out == said.out  # in the folder of runs
+    records.add(norms={0: [1.0, 1.0]}, seed=1)
+    said = cli("diagnose", records.sweep())
+    assert [word for word in ("vanishing", "healthy") if word in said.out] == ["vanishing", "healthy"]
+    assert json.loads(cli("diagnose", path, "--format", "json").out)["verdict"] == "vanishing"
+
+
+def test_a_run_just_trained_is_diagnosed_as_its_record_says(cli):
+    assert cli("train", *SMALL).code == 0
+    (path,) = Path(os.environ["GRADFLOW_RUNS_DIR"]).iterdir()
+    told = json.loads(cli("diagnose", path, "--format", "json").out)
+    result = read(path).result
+    assert (told["verdict"], told["signs"]) == (result["verdict"], result["signs"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "gradflow: nowhere: no such folder, and no run in .* has this id"),
+        (["{run}", "--thresholds", "none.yaml"], "gradflow: none.yaml: no such file"),
+        (
+            ["{run}", "--thresholds", "{file}"],
+            r"gradflow: \S+: gradient_ratio_lo: unknown threshold; .*'gradient_ratio_low'",
+        ),
+        (["{runs}/.."], "gradflow: .*: holds neither a plan.json nor runs"),
+    ],
+)
+def test_a_diagnosis_of_nothing_or_by_nonsense_leaves_with_2_and_a_line(cli, records, tmp_path, words, said):
+    file = tmp_path / "mine.yaml"
+    file.write_text("gradient_ratio_lo: 1\n")
+    run = records.add()
+    told = cli("diagnose", *(word.format(run=run, runs=run.parent, file=file) for word in words))
+    assert (told.code, told.out) == (2, "")
+    (line,) = told.err.splitlines()
+    assert re.match(said, line)
+
+
 # --- doctor -------------------------------------------------------------------------------------------------------
 
 
@@ -459,3 +505,76 @@ def test_the_doctor_sees_whether_there_is_a_key_and_does_not_show_it(cli, monkey
 def test_the_doctor_and_train_agree_on_wandb_whatever_its_own_variable_says(cli, monkeypatch, mode):
     monkeypatch.setenv("WANDB_MODE", mode)
     assert (cli("doctor", "logger.mode=online").code == 0) == (cli("train", "logger.mode=online").code == 0)
+
+
+# --- predict ------------------------------------------------------------------------------------------------------
+
+
+TANH = "activation=tanh", "init=mean_field", "init.sigma_w2=1.5", "init.sigma_b2=0.05"
+
+
+def test_predict_tells_what_theory_says_and_where_the_picture_is(cli, tmp_path):
+    said = cli("predict", "depth=50", *TANH, "--out", tmp_path / "out")
+    assert (said.code, said.err) == (0, "")
+    for words in ("mlp tanh · mean_field depth 50", "ordered", "0.9386", "0.418", "1.761", "to about depth 95 (6 ξ_c)"):
+        assert words in said.out
+    picture = Path("".join(said.out.splitlines()[-1:]))
+    assert picture.parent == tmp_path / "out"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.with_suffix(".svg").exists()
+    assert not (tmp_path / "runs").exists()  # nothing was trained
+
+
+def test_predict_says_why_there_is_no_prediction(cli, tmp_path):
+    said = cli("predict", "model=resnet", "task.view=image", "depth=3", "--out", tmp_path / "out")
+    assert said.code == 0
+    assert "no prediction over blocks: its convolutions are padded with zeros" in said.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_of_a_recurrent_network_has_a_horizon(cli, tmp_path):
+    overrides = "model=recurrent", "task=adding", "cell=rnn", "recurrent_init=gaussian", "recurrent_init.std=0.05"
+    said = cli("predict", *overrides, "width=100", "--out", tmp_path)
+    assert said.code == 0
+    assert "memory horizon" in said.out
+    assert "steps back" in said.out
+
+
+def test_predict_draws_a_phase_diagram(cli, tmp_path):
+    said = cli("predict", "--phase-diagram", "activation=tanh", "--out", tmp_path)
+    assert (said.code, said.out.strip()) == (0, str(tmp_path / "phase_diagram-tanh.png"))
+    assert (tmp_path / "phase_diagram-tanh.svg").exists()
+
+
+def test_predict_of_a_persons_own_activation(cli, own, importable, tmp_path):
+    said = cli("predict", "activation=gelu", "depth=5", "--config-dir", own / "conf", "--out", tmp_path)
+    assert said.code == 0
+    assert "activation=torch.nn.GELU is taken to have no kinks but at 0" in said.out
+    assert Path(said.out.splitlines()[-1]).exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "depht=50"),
+        ("predict", "depth=0"),
+        ("predict", "init=mean_feild"),
+        ("predict", "depth=2,3"),
+        ("predict", "activation=crelu", "width=7"),
+        ("predict", "--phase-diagram", "activation=swiglu"),
+        ("predict", "--phase-diagram", "activation=leaky_relu", "activation.slope=-1"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_in_what_is_to_be_predicted_leaves_with_2_and_one_line(cli, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    said = cli(*words)
+    assert (said.code, said.out) == (2, "")
+    assert re.fullmatch(r"gradflow: .+\n", said.err)
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_predicting_does_not_wait_for_lightning():
+    code = "import sys, gradflow.runs.prediction, gradflow.results.foretold; print('lightning' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"

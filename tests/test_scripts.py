@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LETTERS = {"healthy": "", "stagnant": "s", "vanishing": "v", "exploding": "x", "dead": "d", "diverged": "!"}
+LETTERS |= {"saturated": "b", "rank_collapse": "r"}
 QUICK = ("task=digits", "depth=2", "width=8", "init=he_normal", "trainer.max_steps=5", "hardware=cpu", "-j", "1")
 
 

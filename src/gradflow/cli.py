@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
@@ -15,6 +16,7 @@ from gradflow import usage
 from gradflow.errors import ConfigError, choose_from
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
     from gradflow.results.table import Table
@@ -73,7 +75,7 @@ def train(options: argparse.Namespace, typed: list[str]) -> int:
     path = Path(config.paths.runs) / run_id(config)
     if is_done(path):
         print("trained before:")
-        return _tell_result(path, hint=config.instruments.every_n_steps is not None)
+        return _tell_result(path, hint=bool(config.instruments.intervals()))
     check_logger(config)
     _check_one(config)
     for note in questioned(config):
@@ -142,6 +144,50 @@ def sweep(options: argparse.Namespace, typed: list[str]) -> int:
     return FAILED if failed else OK
 
 
+def predict(options: argparse.Namespace, typed: list[str]) -> int:
+    """What theory says, without training."""
+    from rich.console import Console
+
+    from gradflow.runs.build import check_keys, preflight
+    from gradflow.runs.compose import composer
+    from gradflow.runs.identity import labels, run_id
+
+    with composer(options.config_dir) as compose:
+        config = compose.config(options.overrides)
+    faults = check_keys(config) if options.phase_diagram else preflight(config)
+    if faults:
+        raise ConfigError(*faults)
+    words = {name: str(word) for name, word in labels(config).items()}
+    console = Console(highlight=False)
+    if options.phase_diagram:
+        from gradflow.results.foretold import draw_diagram
+        from gradflow.runs.phase_diagram import phase_diagram
+
+        stem = f"phase_diagram-{words['activation']}"
+        try:
+            figure: Figure | None = draw_diagram(phase_diagram(config))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    else:
+        from gradflow.results import foretold
+        from gradflow.runs.prediction import predict as predicted
+
+        title = f"{words['model']} {words['recipe']} depth {config.depth}"
+        prediction = predicted(config)
+        for shown in foretold.to_rich(prediction, title):
+            console.print(shown, soft_wrap=True)
+        figure = foretold.draw(prediction, title)
+        stem = f"{words['recipe'].replace(' · ', '-')}-depth{config.depth}-{run_id(config)[:6]}"
+    if figure is not None:
+        from gradflow.results.style import save
+
+        stem = re.sub(r"[^\w-]+", "_", stem)  # a definition from elsewhere has dots in its word
+        options.out.mkdir(parents=True, exist_ok=True)
+        save(figure, options.out / stem)
+        console.print(str(options.out / f"{stem}.png"), soft_wrap=True)
+    return OK
+
+
 def status(options: argparse.Namespace, typed: list[str]) -> int:
     """How far a folder has got."""
     from rich.console import Console
@@ -185,6 +231,26 @@ def report(options: argparse.Namespace, typed: list[str]) -> int:
     for problem in collection.found.problems:
         print(f"gradflow: {problem}", file=sys.stderr)
     print(published.page)
+    return OK
+
+
+def diagnose(options: argparse.Namespace, typed: list[str]) -> int:
+    """What is wrong, and what would help."""
+    from rich.console import Console
+
+    from gradflow.diagnosis.thresholds import overridden
+    from gradflow.results import diagnoses
+
+    limits = overridden(options.thresholds) if options.thresholds else None
+    found = diagnoses.of(diagnoses.folder_of(options.folder), limits)
+    for problem in found.problems:
+        print(f"gradflow: {problem}", file=sys.stderr)
+    if options.format == "json":
+        print(diagnoses.to_json(found))
+        return OK
+    console = Console(highlight=False)
+    for shown in diagnoses.to_rich(found):
+        console.print(shown, soft_wrap=isinstance(shown, str), markup=False)
     return OK
 
 
@@ -350,4 +416,13 @@ def _names(words: str | None) -> list[str] | None:
     return [word.strip() for word in words.split(",") if word.strip()] if words else None
 
 
-RUN = {"train": train, "sweep": sweep, "status": status, "table": table, "report": report, "doctor": doctor}
+RUN = {
+    "train": train,
+    "sweep": sweep,
+    "predict": predict,
+    "status": status,
+    "table": table,
+    "diagnose": diagnose,
+    "report": report,
+    "doctor": doctor,
+}

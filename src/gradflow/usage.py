@@ -27,12 +27,30 @@ Values follow Hydra's grammar: choices a,b,c; range(start,stop,step); glob(patte
 The plan is checked and written before anything trains; runs that have a result are not trained again.
 Ctrl-C stops at the next step; the same command goes on.
 """
+PREDICT = """What mean-field theory says of a network at initialisation, without training it.
+
+  gradflow predict depth=50 activation=tanh init=mean_field init.sigma_w2=1.5 init.sigma_b2=0.05
+  gradflow predict --phase-diagram activation=tanh
+
+Prints the fixed point, the factor of the gradient per block, how deep such a network can be trained, the gradient in
+every block, what is assumed, and single changes that would help. A picture is written to --out.
+"""
+DIAGNOSE = """Say what is wrong with a run: the verdict, every sign with its number and threshold, and what would help.
+
+  gradflow diagnose runs/1f0c2a7b9e3d        one run, by its folder or its id
+  gradflow diagnose sweeps/quickstart        a line per run
+  gradflow diagnose 1f0c2a7b9e3d --thresholds mine.yaml
+
+The verdict is made anew from the record; thresholds and their sources are in conf/diagnosis.yaml.
+"""
 DIRECTORY = "a sweep's folder (sweeps/NAME), a folder of runs, or one run's folder"
 COMMANDS = {
     "train": "train one run",
     "sweep": "train a grid of runs and print their table",
+    "predict": "what theory says of a network's gradients, without training it",
     "status": "how far a folder of runs has got",
     "table": "the results table of a folder of runs",
+    "diagnose": "what is wrong with a run, and what would help",
     "report": "write report.html and the files beside it",
     "doctor": "is this machine ready? versions, devices, data, W&B, Slurm",
 }
@@ -40,7 +58,7 @@ COMMANDS = {
 
 def parser() -> argparse.ArgumentParser:
     """Of the first word; each command reads the rest, so that options and overrides can come in any order."""
-    listed = "\n".join(f"  {name:<8} {summary}" for name, summary in COMMANDS.items())
+    listed = "\n".join(f"  {name:<9} {summary}" for name, summary in COMMANDS.items())
     top = argparse.ArgumentParser(
         prog="gradflow",
         usage="gradflow COMMAND ...",
@@ -55,10 +73,10 @@ def parser() -> argparse.ArgumentParser:
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     summary = COMMANDS[name]
-    takes_overrides = name in ("train", "sweep", "doctor")
+    takes_overrides = name in ("train", "sweep", "predict", "doctor")
     command = argparse.ArgumentParser(
         prog=f"gradflow {name}",
-        description={"train": TRAIN, "sweep": SWEEP}.get(name, summary),
+        description={"train": TRAIN, "sweep": SWEEP, "predict": PREDICT, "diagnose": DIAGNOSE}.get(name, summary),
         epilog=_groups() if takes_overrides else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -72,11 +90,20 @@ def command_parser(name: str) -> argparse.ArgumentParser:
         command.add_argument("--resolve", action="store_true", help="with --cfg: fill in interpolations")
     if name == "sweep":
         command.add_argument("-j", "--jobs", type=_jobs, metavar="N", help="worker processes (default: cores)")
+    if name == "predict":
+        diagram = "order and chaos over the variances of weights and biases instead, for the activation"
+        command.add_argument("--phase-diagram", action="store_true", help=diagram)
+        command.add_argument(
+            "--out", type=Path, default=Path("predictions"), metavar="DIR", help="of pictures (default: predictions)"
+        )
     if name == "table":
         columns = "metric,metric@steps,metric@time,gradient_ratio,verdict,runs, or any figure, e.g. val/loss"
         command.add_argument("--rows", metavar="A,B", help="choices that tell rows apart, e.g. depth,activation")
         command.add_argument("--cols", metavar="A,B", help=columns)
         command.add_argument("--format", choices=["md", "csv", "latex"], help="instead of a terminal's table")
+    if name == "diagnose":
+        command.add_argument("--thresholds", type=Path, metavar="FILE", help="instead of those in conf/diagnosis.yaml")
+        command.add_argument("--format", choices=["json"], help="instead of a terminal's table")
     if name == "report":
         command.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: DIR itself)")
     return command

@@ -76,7 +76,7 @@ def test_the_page_shows_the_table_the_picture_and_every_run(records):
     assert [row[3] for row in page.tables["runs"][5:]] == ["missing", "failed"]
     assert ("ValueError: five") in [attributes.get("title") for _, attributes in page.tags]
     sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert len(sources) == 1
+    assert len(sources) == 2  # the heat map and the gradient by block
     assert base64.b64decode(sources[0].partition("base64,")[2]).startswith(b"\x89PNG")
     assert "2 of 6 runs have no result" in page.text
 
@@ -103,7 +103,7 @@ def test_a_hostile_word_stays_a_word_wherever_it_comes_from(records):
     status = json.loads((alien / "status.json").read_text())
     write_json(alien / "status.json", {**status, "title": HOSTILE})
     page = page_of(records.sweep(HOSTILE.replace("/", ""), f"gradflow sweep '{HOSTILE}'"))
-    assert (page.count("script"), page.count("img")) == (1, 1)  # the page's own
+    assert (page.count("script"), page.count("img")) == (1, 2)  # the page's own
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert HOSTILE in page.text
     assert HOSTILE in [attributes.get("title") for _, attributes in page.tags]
@@ -116,7 +116,7 @@ def test_the_page_needs_no_network(baseline):
     page = Page(html)
     loads = [a[name] for tag, a in page.tags for name in ("src", "href", "srcset", "action", "data") if a.get(name)]
     assert all(source.startswith("data:image/png;base64,") for source in loads)
-    assert len(loads) == 2  # the heat map and the learning curves
+    assert len(loads) == 3  # the heat map, the gradient by block and the learning curves
     assert page.count("link") == page.count("iframe") == 0
     assert "@import" not in html
     assert "url(" not in html
@@ -126,7 +126,8 @@ def test_everything_is_published_into_one_folder_and_again_without_change(record
     records.add(norms={0: [1.0, 2.0]})
     folder = records.sweep()
     published = publish(collect(folder), folder)
-    names = ["results.csv", "results.md", "results.tex", "heatmap.png", "heatmap.svg", "report.html"]
+    pictures = [f"{name}.{kind}" for name in ("heatmap", "gradient_by_block") for kind in ("png", "svg")]
+    names = ["results.csv", "results.md", "results.tex", *pictures, "report.html"]
     assert [file.name for file in published.files] == names
     before = {name: (folder / name).read_bytes() for name in names}
     assert all(before.values())

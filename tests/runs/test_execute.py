@@ -150,8 +150,8 @@ def test_divergence_is_a_result_with_its_exact_step(configure, lr, evidence):
     assert (result["state"], result["verdict"], result["diverged_at"]) == ("diverged", "diverged", expected)
     assert "test/accuracy" not in result["metrics"]
     assert result["signs"][0] == {
-        **{"verdict": "diverged", "what": "step with a non-finite loss"},
-        **{"value": expected, "threshold": 0},
+        **{"verdict": "diverged", "name": "loss_nonfinite", "what": "step with a non-finite loss"},
+        **{"value": expected, "threshold": 0, "where": f"step {expected}"},
     }
     assert read(path_of(config)).state == "diverged"
 
@@ -324,7 +324,7 @@ def test_the_record_says_what_was_asked_for_and_with_what(configure):
     config = configure("activation=tanh")
     execute(config, ["depth=2", "activation=tanh"], Stop())
     path = path_of(config)
-    files = "config.yaml", "overrides.yaml", "environment.json", "status.json", "result.json"
+    files = "config.yaml", "overrides.yaml", "environment.json", "prediction.json", "status.json", "result.json"
     series = "metrics.parquet", "gradflow.parquet"
     assert {file.name for file in path.iterdir()} == {".lock", *files, *series}
     assert run_id(validate(yaml.safe_load((path / "config.yaml").read_text()))) == path.name
@@ -416,7 +416,7 @@ def test_a_deep_sigmoid_vanishes_and_says_by_how_much(configure, evidence):
     train(config)
     result = evidence(path_of(config)).result
     assert result["verdict"] == "vanishing"
-    (sign,) = [sign for sign in result["signs"] if sign["verdict"] == "vanishing"]
+    (sign,) = [sign for sign in result["signs"] if sign["name"] == "gradient_ratio"]
     assert sign["value"] == result["gradient"]["ratio"] < sign["threshold"] == 1e-3
     assert result["gradient"]["ratio"] < 1e-9
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gradflow.instruments.gradient_flow import NOT_LOGGED
 from gradflow.runs.config import validate
 from gradflow.runs.execute import execute
 from gradflow.runs.record import read
@@ -84,7 +85,7 @@ def figures(shown: Any) -> dict[int, dict[str, float]]:
     for row in shown.metrics:
         found.setdefault(row["step"], {})[f"{row['split']}/{row['name']}"] = row["value"]
     for row in shown.gradflow:
-        if row["quantity"].startswith("grad_norm") and "/" not in row["quantity"]:
+        if not row["quantity"].startswith(NOT_LOGGED) and "/" not in row["quantity"]:
             found.setdefault(row["step"], {})[f"gradflow/{row['quantity']}/{row['name']}"] = row["value"]
     return found
 

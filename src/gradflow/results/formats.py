@@ -19,7 +19,7 @@ from gradflow.results.table import Line, Table, Value
 SMALL = 0.01  # below this, an estimate is written with an exponent
 WORDS = ("verdict", "runs")  # columns that hold words
 COLOURS = {"healthy": "green", "stagnant": "yellow", "vanishing": "blue", "exploding": "magenta", "diverged": "red"}
-COLOURS |= {"gradient-free": "cyan"}
+COLOURS |= {"gradient-free": "cyan", "dead": "magenta", "saturated": "yellow", "rank_collapse": "yellow"}
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{c: "\\" + c for c in "&%$#_{}"},

@@ -1,8 +1,8 @@
-"""The heat map: gradient norm by block and training step."""
+"""The heat map: gradient norm by block and training step, and left of the first one what theory predicts of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from gradflow.results import predicted
 from gradflow.results.choices import PARTS, network, planned, varying
 from gradflow.results.style import KEY_HEIGHT, WORDS, plain, save
 from gradflow.runs.planfile import Collection
@@ -29,6 +30,8 @@ FINE_TUNING = "#e6007e"  # the line at its start, seen on every colour of the sc
 COLUMNS = 5  # panels side by side
 MOST_PANELS = 60  # in one picture; more would neither be read nor be drawn in reasonable time
 PANEL_LETTERS = 26  # that fit above a panel
+SMALL_LETTERS = 38  # of a caption
+STRIP, GAP = 0.07, 0.025  # widths of the strip for theory and of what sets it apart, as shares of the steps
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 __all__ = ["Panel", "draw", "panels", "save"]
@@ -44,6 +47,9 @@ class Panel:
         trained: [blocks, steps]; where a block has no gradient, as in layer-wise pre-training, it is false.
         ended: why the steps end before another panel's: 'diverged', 'unfinished', or nothing.
         fine_tuning: the step at which all blocks were first trained together, after stages of pre-training.
+        theory: what is predicted of the first step, log10 [blocks], as large as the norm of the last block; None
+            where a run has no prediction, or the theory does not apply.
+        caption: why it does not apply.
     """
 
     title: str
@@ -52,11 +58,19 @@ class Panel:
     trained: np.ndarray
     ended: str
     fine_tuning: int | None
+    theory: np.ndarray | None = None
+    caption: list[str] = field(default_factory=list)
 
 
 def panels(collection: Collection) -> tuple[int, list[Panel]]:
     """The greatest depth of the runs that have a record of their gradients, and at that depth a panel per cell of the
     sweep: runs that differ in their seed alone share one."""
+    depth, found = cells(collection)
+    return depth, [_panel(title, group) for title, group in found]
+
+
+def cells(collection: Collection) -> tuple[int, list[tuple[str, list[Record]]]]:
+    """The same with each cell's title and records."""
     runs = [
         collection.found.records[run_id]
         for run_id in collection.planned
@@ -70,11 +84,11 @@ def panels(collection: Collection) -> tuple[int, list[Panel]]:
     choices = varying([labels[run.run_id] for run in deepest])
     told = [key for key in choices if key not in ("depth", "network", "recipe", *PARTS)]
     in_a_word = "network" in choices and not PARTS & set(choices)  # of which the recipe follows
-    cells: dict[tuple[object, ...], list[Record]] = {}
+    groups: dict[tuple[object, ...], list[Record]] = {}
     for run in deepest:
         word = network(labels[run.run_id]) if in_a_word else run.labels["recipe"]
-        cells.setdefault((word, *(run.labels.get(key) for key in told)), []).append(run)
-    return depth, [_panel(_title(key, told), group) for key, group in cells.items()]
+        groups.setdefault((word, *(run.labels.get(key) for key in told)), []).append(run)
+    return depth, [(_title(key, told), group) for key, group in groups.items()]
 
 
 def _title(cell: tuple[object, ...], told: list[str]) -> str:
@@ -91,16 +105,17 @@ def draw(collection: Collection) -> Figure | None:
     if all(len(panel.values) < 2 for panel in shown):
         return None
     left_out = f" (the first {MOST_PANELS} of {len(found)} cells)" if len(found) > MOST_PANELS else ""
-    finite = np.concatenate([panel.values[np.isfinite(panel.values)] for panel in shown])
+    finite = np.concatenate([each[np.isfinite(each)] for panel in shown for each in _coloured(panel)])
     low, high = (finite.min(), finite.max()) if finite.size else (-1.0, 0.0)
     scale = Normalize(np.floor(low), max(np.ceil(high), np.floor(low) + 1))
     colours = colormaps["viridis"]
     longest = max(int(panel.steps.max()) for panel in shown)
     keys = _keys(shown)
     with rc_context(WORDS):
-        figure, axes, bar_axis = _layout(len(shown), max(len(_wrap(panel.title)) for panel in shown), len(keys))
+        lines = max(len(wrap(panel.title)) + 0.7 * len(panel.caption) for panel in shown)
+        figure, axes, bar_axis = _layout(len(shown), lines, len(keys))
         for axis, panel in zip(axes.flat, shown, strict=False):
-            _draw_panel(axis, panel, colours, scale, longest)
+            _draw_panel(axis, panel, colours, scale, longest, any(each.theory is not None for each in shown))
         for axis in axes.flat[len(shown) :]:
             axis.set_visible(False)
         for axis in axes.flat[max(0, len(shown) - axes.shape[1]) : len(shown)]:
@@ -125,7 +140,7 @@ def draw(collection: Collection) -> Figure | None:
     return figure
 
 
-def _layout(count: int, lines: int, keys: int) -> tuple[Figure, np.ndarray, Axes]:
+def _layout(count: int, lines: float, keys: int) -> tuple[Figure, np.ndarray, Axes]:
     """A figure with room for `count` panels with titles of so many lines, for the colour bar and for the keys to what
     is not on it; sizes in inches."""
     columns = min(COLUMNS, count)
@@ -169,7 +184,18 @@ def _panel(title: str, group: list[Record]) -> Panel:
     zero = (there & (stack == 0)).any(0) & ~usable.any(0)
     broken = (there & ~np.isfinite(stack)).any(0)
     values = np.where(broken, np.nan, np.where(zero, -np.inf, mean))
-    return Panel(title, steps, values, np.asarray(there.any(0)), _ended(group), _fine_tuning(group))
+    prediction = predicted.of_group(group)
+    relative = prediction.log10.get("grad_norm") if prediction else None
+    return Panel(
+        title,
+        steps,
+        values,
+        np.asarray(there.any(0)),
+        _ended(group),
+        _fine_tuning(group),
+        predicted.anchored(relative, values[:, 0]) if relative is not None and values.size else None,
+        predicted.caption(prediction, SMALL_LETTERS),
+    )
 
 
 def _ended(group: list[Record]) -> str:
@@ -202,7 +228,7 @@ def _grid(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return steps, norms, has_norm
 
 
-def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, longest: int) -> None:
+def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, longest: int, with_theory: bool) -> None:
     blocks = panel.values.shape[0]
     last = float(panel.steps[-1] - panel.steps[-2]) if len(panel.steps) > 1 else 1.0
     edges = np.append(panel.steps, panel.steps[-1] + last).astype(float)
@@ -218,12 +244,27 @@ def _draw_panel(axis: Axes, panel: Panel, colours: Colormap, scale: Normalize, l
     if panel.fine_tuning is not None:
         axis.axvline(panel.fine_tuning, color=FINE_TUNING, linewidth=0.9)
     axis.set_ylim(blocks - 0.5, -0.5)
-    axis.set_title("\n".join(_wrap(panel.title)))
-    axis.set_xlim(0, max(longest, edges[-1]))
+    axis.set_title("\n".join(wrap(panel.title)), pad=6 + 7 * len(panel.caption))
+    if panel.caption:
+        words = "\n".join(panel.caption)
+        axis.text(0.5, 1.03, words, transform=axis.transAxes, fontsize=5.5, color="#555555", ha="center", va="bottom")
+    end = max(longest, edges[-1])
+    if panel.theory is not None:
+        strip = np.array([-(STRIP + GAP), -GAP]) * end
+        axis.pcolormesh(strip, rows, panel.theory[:, None], cmap=colours, norm=scale, **options)
+        outline = (strip[0], -0.5), strip[1] - strip[0], blocks
+        axis.add_patch(Rectangle(*outline, fill=False, edgecolor="black", linewidth=0.6, clip_on=False))
+    axis.set_xlim(-(STRIP + GAP) * end if with_theory else 0, end)
     axis.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, prune="upper"))
+    axis.xaxis.set_major_locator(FixedLocator(_steps(end)))
     if panel.ended and edges[-1] < 0.9 * longest:
         axis.text(edges[-1] + 0.02 * longest, blocks / 2, panel.ended, rotation=90, va="center", fontsize=7)
+
+
+def _steps(end: float) -> list[float]:
+    """Ticks from 0 on, none at the very end, where the next panel's 0 is."""
+    ticks = MaxNLocator(nbins=4, integer=True, prune="upper").tick_values(0, end)
+    return [float(tick) for tick in ticks if 0 <= tick <= 0.95 * end]
 
 
 def _break(columns: int) -> str:
@@ -247,7 +288,14 @@ def _keys(shown: list[Panel]) -> list[Artist]:
         keys.append(Patch(facecolor="white", edgecolor="#7f7f7f", linewidth=0.5, label="not trained"))
     if any(panel.fine_tuning is not None for panel in shown):
         keys.append(Line2D([], [], color=FINE_TUNING, linewidth=0.9, label="fine-tuning starts"))
+    if any(panel.theory is not None for panel in shown):
+        keys.append(Patch(facecolor="none", edgecolor="black", linewidth=0.6, label="left of step 0: predicted"))
     return keys
+
+
+def _coloured(panel: Panel) -> list[np.ndarray]:
+    """What the scale of colours must span."""
+    return [panel.values] if panel.theory is None else [panel.values, panel.theory]
 
 
 def _broken(panel: Panel) -> np.ndarray:
@@ -256,7 +304,7 @@ def _broken(panel: Panel) -> np.ndarray:
     return broken
 
 
-def _wrap(title: str) -> list[str]:
+def wrap(title: str) -> list[str]:
     """'relu · he_normal · batch' on lines of a panel's width, the activation on its own."""
     first, *parts = plain(title).split(" · ")
     lines = [first]

@@ -12,7 +12,7 @@ from gradflow.results.table import Table, make_table
 from gradflow.runs.planfile import Collection
 from gradflow.runs.record import write_bytes
 
-PICTURES = ("heatmap", "time_gradient", "decay", "curves")
+PICTURES = ("heatmap", "gradient_by_block", "time_gradient", "decay", "curves")
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,18 @@ def draw_picture(name: str, collection: Collection, folder: Path) -> list[Path]:
     mark = _mark(collection)
     if all(file.exists() and mark.encode() in file.read_bytes() for file in files):
         return files
-    from gradflow.results import curves, decay, heatmap, style, time_gradient  # matplotlib: half a second to import
+    from gradflow.results import (  # matplotlib: half a second to import
+        curves,
+        decay,
+        gradient_by_block,
+        heatmap,
+        style,
+        time_gradient,
+    )
 
     draw = {
         "heatmap": heatmap.draw,
+        "gradient_by_block": gradient_by_block.draw,
         "time_gradient": time_gradient.draw,
         "decay": decay.draw,
         "curves": curves.draw,
@@ -72,7 +80,9 @@ def _mark(collection: Collection) -> str:
     """A hash of what pictures show: the records, by their state and the time of their last change."""
     seen = [gradflow.__version__, collection.name]
     for run_id, record in collection.found.records.items():
-        files = (record.path / name for name in ("gradflow.parquet", "metrics.parquet", "result.json"))
+        files = (
+            record.path / name for name in ("gradflow.parquet", "metrics.parquet", "result.json", "prediction.json")
+        )
         changed = [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
         seen.append(f"{run_id} {record.state} {changed}")
     return "gradflow " + hashlib.sha256("\n".join(seen).encode()).hexdigest()

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gradflow
+from gradflow.diagnosis.verdict import VERDICTS
 from gradflow.results import memory
 from gradflow.results.choices import planned, varying
 from gradflow.results.estimate import Estimate
@@ -17,7 +18,6 @@ from gradflow.results.formats import text
 from gradflow.results.memory import Told
 from gradflow.results.status import summary
 from gradflow.results.table import Table, Value
-from gradflow.runs.diagnosis import VERDICTS
 from gradflow.runs.planfile import Collection
 from gradflow.runs.record import Record, write_bytes
 
@@ -25,6 +25,11 @@ HEADINGS = {  # of a picture, and what to tell somebody who cannot see it
     "heatmap": (
         "Gradient norm by block and training step",
         "Heat map of the gradient norm of every block over training, one panel per recipe",
+    ),
+    "gradient_by_block": (
+        "Gradient by block, measured and predicted",
+        "Norm of the gradient in every block as initialised and at the end of training, with what theory predicts of "
+        "the start, one panel per recipe",
     ),
     "time_gradient": (
         "Gradient at every time step",

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gradflow.diagnosis.verdict import VERDICTS
 from gradflow.errors import ConfigError, choose_from
 from gradflow.results import choices, memory
 from gradflow.results.estimate import Estimate, geometric_mean, mean_interval
 from gradflow.results.memory import Told
-from gradflow.runs.diagnosis import VERDICTS
 from gradflow.runs.planfile import Collection
 from gradflow.runs.record import DONE, Record
 

@@ -21,13 +21,15 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
+from gradflow.diagnosis.evidence import from_tables
+from gradflow.diagnosis.verdict import diagnose
 from gradflow.instruments.gradient_flow import GradientFlow
 from gradflow.instruments.ratio import GradientRatio, gradient_ratio
 from gradflow.models.network import Network
 from gradflow.rng import stream
+from gradflow.runs import prediction
 from gradflow.runs.build import Pieces, build
 from gradflow.runs.config import Config
-from gradflow.runs.diagnosis import diagnose
 from gradflow.runs.environment import environment, switches
 from gradflow.runs.hardware import PRECISIONS, compiled, device_of, missing_hardware, set_switches
 from gradflow.runs.identity import labels, run_id, title
@@ -125,16 +127,18 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
     learner = _learner(pieces, config)
     checkpoint = newest_checkpoint(path)
     first_step = checkpoint[1] if checkpoint else 0
-    watched = config.instruments.every_n_steps
+    watched = config.instruments.intervals()
     flow = (
-        None
-        if watched is None
-        else GradientFlow(watched, loss_scale=config.instruments.loss_scale, clipped=bool(config.remedy))
+        GradientFlow(loss_scale=config.instruments.loss_scale, clipped=bool(config.remedy), instruments=watched)
+        if watched
+        else None
     )
     write_json(path / "environment.json", {**environment(), **switches()})
     of_time = config.instruments.time_every_n_steps or config.instruments.time_segments
     flows = pieces.network.any_length and _no_gradient(pieces.network) is None
     watch = TimeWatch(config.instruments) if of_time and flows else None
+    if flow is not None or watch is not None:
+        prediction.write(path, config, pieces)
     recorder = Recorder(path, status, first_step, flow, watch, stop, on_progress)
     logger = make_logger(config, path)
     trainer = Trainer(
@@ -219,10 +223,10 @@ def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder
         "no_gradient": _no_gradient(pieces.network),
         "time": _time(recorder),
     }
-    verdict, signs = diagnose(result)
+    diagnosis = diagnose(from_tables(result, recorder.gradflow.table(), recorder.metrics.table()))
     return result | {
-        "verdict": verdict,
-        "signs": [asdict(sign) for sign in signs],
+        "verdict": diagnosis.verdict,
+        "signs": [asdict(sign) for sign in diagnosis.signs],
         "cost": {
             "device": str(device),
             "attempts": recorder.status["attempt"],
