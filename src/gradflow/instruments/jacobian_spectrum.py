@@ -60,7 +60,7 @@ class JacobianSpectrum(Instrument):
     """
 
     def __init__(
-        self, most_blocks: int = 12, exact: int = 64, formed: int = 512, probes: int = 4, steps: int = 12
+        self, most_blocks: int = 8, exact: int = 64, formed: int = 512, probes: int = 4, steps: int = 12
     ) -> None:
         super().__init__()
         self.most_blocks, self.exact, self.formed, self.probes, self.steps = most_blocks, exact, formed, probes, steps
