@@ -9,10 +9,11 @@ In this order; the first that applies is the verdict, and all signs are listed w
 3. States that a network may live with, and that are its verdict only where it *suffers*: `dead` (a block without
    living units), `exploding` (a gradient that is huge in all blocks, which depends on the unit of the loss),
    `vanishing` of the signal alone (the parameters of unlike blocks, such as a convolution and a linear head, have
-   gradients that do not compare, but ∂L/∂output does), `vanishing` and `exploding` through time, `saturated`, `rank_collapse`. A network
-   suffers when its figure has not made half of the way (`skill_low`) from a guess to a perfect one, when it has not met
-   its task's own criterion, or when its loss never falls; where no figure is known, when its loss has not fallen by
-   half (`loss_stop_fall`). Where none of this is known, as of a stranger's gradients alone, it is taken to suffer.
+   gradients that do not compare, but ∂L/∂output does), `vanishing` and `exploding` through time, `saturated`,
+   `rank_collapse`. A network suffers when its figure has not made half of the way (`skill_low`) from a guess to a
+   perfect one, when it has not met its task's own criterion, or when its loss never falls; where no figure is known,
+   when its loss has not fallen by half (`loss_stop_fall`). Where none of this is known, as of a stranger's gradients
+   alone, it is taken to suffer.
 4. `unwatched`: no gradient was measured where it can be judged. `stagnant`: the gradient flows and the figure is no
    better than a guess (or, where there is no figure, the loss never falls). `gradient-free`: it learned, and its
    recurrent part without a gradient, as an echo state network does. Else `healthy`.
