@@ -20,10 +20,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Flow", "GradientFlow", "TimeFlow", "diagnose", "watch", "watch_time"]
+__all__ = ["Diagnosis", "Flow", "GradientFlow", "TimeFlow", "diagnose", "watch", "watch_time"]
 
 if TYPE_CHECKING:
     from gradflow.diagnosis.stranger import diagnose
+    from gradflow.diagnosis.verdict import Diagnosis
     from gradflow.instruments.flow import Flow, watch
     from gradflow.instruments.gradient_flow import GradientFlow
     from gradflow.instruments.time_flow import TimeFlow
@@ -36,6 +37,7 @@ WHERE = {
     "TimeFlow": "instruments.time_flow",
     "watch_time": "instruments.watch_time",
     "diagnose": "diagnosis.stranger",
+    "Diagnosis": "diagnosis.verdict",
 }
 
 

@@ -199,3 +199,35 @@ def test_data_and_record_folders_come_from_the_environment(compose, monkeypatch)
     monkeypatch.delenv("GRADFLOW_DATA_DIR", raising=False)
     paths = compose.config([]).paths
     assert (paths.runs, paths.sweeps, paths.data) == ("elsewhere", "sweeps", "data")
+
+
+# --- instruments ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("instruments=none", {}),
+        ("instruments=grad_norm", {"grad_norm": 10}),
+        ("instruments=grad_norm instruments.every_n_steps=3", {"grad_norm": 3}),
+        ("instruments.measure=[grad_norm,delta_norm]", {"grad_norm": 10, "delta_norm": 10}),
+        ("instruments.measure={grad_norm:2,mine.Own:5}", {"grad_norm": 2, "mine.Own": 5}),
+        ("instruments=grad_norm instruments.measure.delta_norm=7", {"grad_norm": 10, "delta_norm": 7}),
+    ],
+)
+def test_a_list_or_intervals_of_instruments(compose, words, expected):
+    assert compose.config(words.split()).instruments.intervals() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("instruments.measure=[grad_nrm]", "no instrument is called 'grad_nrm'; allowed: .* did you mean 'grad_norm'"),
+        ("instruments.measure.grad_norm=0", "instruments.measure.grad_norm=0: should be greater than or equal to 1"),
+        ("instruments=none instruments.measure=[grad_norm]", "no interval; set instruments.every_n_steps"),
+        ("instruments=chep", "did you mean 'cheap'"),
+    ],
+)
+def test_what_is_wrong_with_instruments(compose, words, said):
+    with pytest.raises(ConfigError, match=said):
+        compose.config(words.split())
