@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint type format bench lock clean
+.PHONY: help install quickstart test coverage lint type format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ quickstart: $(INSTALLED) ## train the quickstart sweep, print its table, name it
 	$(BIN)/gradflow sweep +sweep=quickstart
 
 test: $(INSTALLED) ## run the tests, one process per core (which must name them alike)
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+coverage: $(INSTALLED) ## run the tests and say which lines and branches they reach
 	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(INSTALLED) ## check style
@@ -35,8 +38,9 @@ format: $(INSTALLED) ## put the code in style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## measure speed, side by side with a bare PyTorch loop
+bench: $(INSTALLED) ## measure speed side by side with a bare PyTorch loop, and what looking costs
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/instruments.py
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --upgrade \
