@@ -1,11 +1,14 @@
-"""What looking costs: the same run with instruments off and on, beside wandb.watch and a callback with `.item()`.
+"""What looking costs: training steps that are watched beside those that are not.
 
-    python benchmarks/instruments.py [--depth 50 --width 256 --batch 256 --steps 100 --repeats 7 --threads 1]
+    python benchmarks/instruments.py [--depth 50 --width 256 --batch 256 --steps 80 --repeats 5 --threads 1]
 
-Every contender trains the same network on the same batches with gradflow's own loop. They take turns; a figure is the
-median over the turns of the CPU time of the whole run, as a ratio to the run without instruments of the same turn, with
-the smallest and largest ratio beside it. CPU time, because other work on the machine does not lengthen it; with one
-thread it is what the run takes on an idle core. `--each` lists every instrument by itself, due at every step.
+Every contender trains the same network on the same batches with gradflow's own loop, and looks at every fifth step.
+What a look costs is the median of the steps at which it looks (with the step before, which puts hooks on), less the
+median of the steps around them in the same run, as a share of the latter: whatever else the machine does falls on both.
+That is the ratio to the run with instruments off, but for what is done once; at every n-th step it is the n-th part.
+`off` is the same difference where nothing looks: the noise. `cheap` has a look at the weights at every fourth look, which
+counts with a quarter. Contenders take turns; figures are medians over the turns, with the smallest and the largest. Time
+is CPU time. `--each` lists every instrument by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,7 @@ from gradflow.training.learner import Learner
 from gradflow.training.optimizers import sgd
 from gradflow.training.schedulers import constant
 
+EVERY = 5  # steps between two looks
 OPTIONS: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
@@ -83,32 +88,29 @@ def flow(choice: Mapping[str, int]) -> GradientFlow:
     return GradientFlow(clipped=False, instruments=choice)
 
 
-def every(name: str, steps: int) -> dict[str, int]:
-    return dict.fromkeys(PRESETS[name], steps)
+def intervals(preset: str) -> dict[str, int]:
+    return {name: EVERY * times for name, times in PRESETS[preset].items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sizes = (("depth", 50), ("width", 256), ("batch", 256), ("steps", 100), ("repeats", 7), ("threads", 1))
+    sizes = (("depth", 50), ("width", 256), ("batch", 256), ("steps", 80), ("repeats", 5), ("threads", 1))
     for name, default in sizes:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--each", action="store_true", help="every instrument by itself, due at every step")
     args = parser.parse_args()
     quiet()
     torch.set_num_threads(args.threads)
-    contenders: dict[str, Callable[[], Callback | None]] = {"instruments off": lambda: None}
+    contenders: dict[str, Callable[[], Callback | None]] = {"off": lambda: None}
     if args.each:
-        contenders |= {f"{name}, every step": partial(flow, {name: 1}) for name in NAMES}
+        contenders |= {name: partial(flow, {name: EVERY}) for name in NAMES}
     else:
         contenders |= {
-            "grad_norm, every step": partial(flow, {"grad_norm": 1}),
-            "grad_norm, every 10th": partial(flow, {"grad_norm": 10}),
-            "cheap, every 50th": partial(flow, every("cheap", 50)),
-            "full, every 50th": partial(flow, every("full", 50)),
-            "`.item()` per parameter, every step": partial(Naive, 1),
-            "`.item()` per parameter, every 50th": partial(Naive, 50),
-            "wandb.watch gradients, every step": partial(WandbWatch, 1),
-            "wandb.watch gradients, every 50th": partial(WandbWatch, 50),
+            "grad_norm": partial(flow, {"grad_norm": EVERY}),
+            "cheap": partial(flow, intervals("cheap")),
+            "full": partial(flow, intervals("full")),
+            "`.item()` per parameter": partial(Naive, EVERY),
+            'wandb.watch(log="gradients")': partial(WandbWatch, EVERY),
         }
     with tempfile.TemporaryDirectory() as folder:
         os.environ["WANDB_SILENT"] = "true"
@@ -120,29 +122,37 @@ def main() -> None:
         f"{args.threads} thread(s); torch {torch.__version__}, lightning {lightning.__version__}, "
         f"wandb {wandb.__version__}, Python {platform.python_version()}"
     )
-    print("\n| watched by | ms per step | added to the run (min–max) |\n| --- | ---: | ---: |")
-    base = seconds["instruments off"]
-    for name, took in seconds.items():
-        added = [100 * (a / b - 1) for a, b in zip(took, base, strict=True)]
-        middle = statistics.median(added)
-        spread = f"{min(added):+.1f} to {max(added):+.1f}"
-        print(f"| {name} | {1000 * statistics.median(took):.2f} | {middle:+.1f} % ({spread}) |")
+    print("\n| what looks | a step without, ms | one look: share of a step (min–max) | at every 10th | at every 50th |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, found in seconds.items():
+        share = statistics.median(cost for _, cost in found)
+        spread = f"{min(c for _, c in found):.0%} to {max(c for _, c in found):.0%}"
+        step = 1000 * statistics.median(base for base, _ in found)
+        print(f"| {name} | {step:.1f} | {share:+.1%} ({spread}) | {share / 10:+.2%} | {share / 50:+.2%} |")
 
 
-def measure(args: argparse.Namespace, contenders: dict[str, Callable[[], Callback | None]]) -> dict[str, list[float]]:
-    """CPU seconds per step of every contender in every turn; each turn begins with another one."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+def measure(
+    args: argparse.Namespace, contenders: dict[str, Callable[[], Callback | None]]
+) -> dict[str, list[tuple[float, float]]]:
+    """(seconds of an unwatched step, cost of a look as a share of it) of every contender in every turn."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(args.repeats + 1):
         start = turn % len(names)
         for name in names[start:] + names[:start]:
             took = train(args, contenders[name]())
+            due = [i for i in range(len(took)) if i % EVERY == 0 and i >= 2 * EVERY]  # what is done once comes first
+            other = statistics.median(t for i, t in enumerate(took) if i > EVERY and i % EVERY not in (0, EVERY - 1))
+            fourth = statistics.median(took[i] + took[i - 1] for i in due if i % (4 * EVERY) == 0)
+            others = statistics.median(took[i] + took[i - 1] for i in due if i % (4 * EVERY))
+            look = (fourth + 3 * others) / 4 - 2 * other
             if turn:  # the first turn warms up
-                seconds[name].append(took / args.steps)
-    return seconds
+                found[name].append((other, look / other))
+    return found
 
 
-def train(args: argparse.Namespace, callback: Callback | None) -> float:
+def train(args: argparse.Namespace, callback: Callback | None) -> list[float]:
+    """CPU seconds of each step."""
     task = digits(batch_size=args.batch)
     net = mlp((1, 8, 8), 10, Parts(args.depth, args.width, activations.tanh, norms.none, skips.none))
     initialize(net, initializers.glorot_uniform, stream(0, "init"))
@@ -156,9 +166,10 @@ def train(args: argparse.Namespace, callback: Callback | None) -> float:
         budget,
     )
     trainer = Trainer(max_epochs=-1, callbacks=[callback] if callback else [], limit_val_batches=0, **OPTIONS)
-    began = time.process_time()
+    began: list[float] = []
+    learner.watchers.append(lambda _: began.append(time.process_time()))
     trainer.fit(learner)
-    return time.process_time() - began
+    return [after - before for before, after in pairwise(began)]
 
 
 if __name__ == "__main__":

@@ -11,4 +11,9 @@ NAMES = (
     "gradient_noise",
     "effective_rank",
 )
-PRESETS: dict[str, tuple[str, ...]] = {"none": (), "cheap": CHEAP, "full": NAMES}
+# How many of a preset's intervals lie between two looks of an instrument: weights change slowly, and are many.
+PRESETS: dict[str, dict[str, int]] = {
+    "none": {},
+    "cheap": {**dict.fromkeys(CHEAP, 1), "weight_norm": 4},
+    "full": dict.fromkeys(NAMES, 1),
+}

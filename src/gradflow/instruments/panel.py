@@ -30,7 +30,7 @@ def make_instruments(choice: Choice, every: int, clipped: bool = False) -> list[
     if isinstance(choice, str):
         if choice not in PRESETS:
             raise ConfigError(f"instruments={choice}: unknown preset; {choose_from(choice, PRESETS)}")
-        choice = PRESETS[choice]
+        choice = {name: every * times for name, times in PRESETS[choice].items()}
     intervals = choice if isinstance(choice, Mapping) else {}
     made = []
     for each in choice:
