@@ -6,9 +6,9 @@ Every contender trains the same network on the same batches with gradflow's own 
 What a look costs is the median of the steps at which it looks (with the step before, which puts hooks on), less the
 median of the steps around them in the same run, as a share of the latter: whatever else the machine does falls on both.
 That is the ratio to the run with instruments off, but for what is done once; at every n-th step it is the n-th part.
-`off` is the same difference where nothing looks: the noise. `cheap` has a look at the weights at every fourth look, which
-counts with a quarter. Contenders take turns; figures are medians over the turns, with the smallest and the largest. Time
-is CPU time. `--each` lists every instrument by itself.
+`off` is that difference where nothing looks: the noise. `cheap` looks at updates at every second look and at weights
+at every fourth; the mean of four looks is given. Contenders take turns; figures are medians over the turns, with the
+smallest and the largest. Time is CPU time. `--each` lists every instrument by itself.
 """
 
 from __future__ import annotations
@@ -143,9 +143,8 @@ def measure(
             took = train(args, contenders[name]())
             due = [i for i in range(len(took)) if i % EVERY == 0 and i >= 2 * EVERY]  # what is done once comes first
             other = statistics.median(t for i, t in enumerate(took) if i > EVERY and i % EVERY not in (0, EVERY - 1))
-            fourth = statistics.median(took[i] + took[i - 1] for i in due if i % (4 * EVERY) == 0)
-            others = statistics.median(took[i] + took[i - 1] for i in due if i % (4 * EVERY))
-            look = (fourth + 3 * others) / 4 - 2 * other
+            looks = [[took[i] + took[i - 1] for i in due if i // EVERY % 4 == k] for k in range(4)]
+            look = statistics.mean(statistics.median(each) for each in looks) - 2 * other
             if turn:  # the first turn warms up
                 found[name].append((other, look / other))
     return found

@@ -11,9 +11,9 @@ NAMES = (
     "gradient_noise",
     "effective_rank",
 )
-# How many of a preset's intervals lie between two looks of an instrument: weights change slowly, and are many.
+# How many of a preset's intervals lie between two looks of an instrument: weights are many, and change slowly.
 PRESETS: dict[str, dict[str, int]] = {
     "none": {},
-    "cheap": {**dict.fromkeys(CHEAP, 1), "weight_norm": 4},
+    "cheap": {**dict.fromkeys(CHEAP, 1), "update_ratio": 2, "weight_norm": 4},
     "full": dict.fromkeys(NAMES, 1),
 }
