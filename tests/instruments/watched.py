@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from gradflow.instruments.flow import Flow, watch
 from gradflow.instruments.panel import Choice
@@ -32,6 +33,22 @@ def network(dtype: torch.dtype = torch.float64, inplace: bool = False, dropout: 
     )
     fill(made)
     return made.to(dtype)
+
+
+class Checkpointed(nn.Module):
+    """The same network, whose activations are computed once more on the way back."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.net, self.reentrant = network(), reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.net, x.requires_grad_(), use_reentrant=self.reentrant)
+
+
+def under(prefix: str, found: Numbers) -> Numbers:
+    """The numbers of a network that lies inside another as `prefix`."""
+    return {(s, n if n == "all" else f"{prefix}.{n}", q): v for (s, n, q), v in found.items()}
 
 
 def fill(model: nn.Module) -> None:
