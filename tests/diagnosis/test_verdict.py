@@ -226,3 +226,17 @@ def test_what_can_decide_is_a_check_and_leads_to_a_verdict():
     for name, verdict in (*AT_ONCE, *IF_IT_SUFFERS):
         assert name in CHECKS
         assert verdict in VERDICTS
+
+
+def test_a_vanished_signal_is_the_verdict_of_a_network_that_suffers_and_shows_no_cause():
+    """The parameters' gradients of a convolution and of a head need not be far apart where ∂L/∂output is."""
+    measured = [
+        {"step": step, "block": i, "name": name, "quantity": quantity, "value": value}
+        for step in range(0, 100, 10)
+        for i, name in enumerate(("conv", "middle", "head"))
+        for quantity, value in (("grad_norm", 1.0), ("delta_norm", (1e-5, 1e-3, 1.0)[i]))
+    ]
+    flat, falling = [2.3] * 100, [2.3 * 0.95**step for step in range(100)]
+    assert diagnose(from_rows(measured, losses=flat)).verdict == "vanishing"
+    assert diagnose(from_rows(measured, losses=falling)).verdict == "healthy"
+    assert "vanishing" in {sign.verdict for sign in diagnose(from_rows(measured, losses=falling)).signs}

@@ -8,12 +8,12 @@ In this order; the first that applies is the verdict, and all signs are listed w
    ratio, or clipping that has to take away nearly all of it at nearly all steps).
 3. States that a network may live with, and that are its verdict only where it *suffers*: `dead` (a block without
    living units), `exploding` (a gradient that is huge in all blocks, which depends on the unit of the loss),
-   `vanishing` of the signal alone (the parameters of unlike blocks, such as a convolution and a linear head, have
-   gradients that do not compare, but ∂L/∂output does), `vanishing` and `exploding` through time, `saturated`,
-   `rank_collapse`. A network suffers when its figure has not made half of the way (`skill_low`) from a guess to a
-   perfect one, when it has not met its task's own criterion, or when its loss never falls; where no figure is known,
-   when its loss has not fallen by half (`loss_stop_fall`). Where none of this is known, as of a stranger's gradients
-   alone, it is taken to suffer.
+   `vanishing` and `exploding` through time, `saturated`, `rank_collapse`, and `vanishing` of the signal alone (the
+   parameters of unlike blocks, such as a convolution and a linear head, have gradients that do not compare, but
+   ∂L/∂output does), which comes last since the others name its cause. A network suffers when its figure has not made
+   half of the way (`skill_low`) from a guess to a perfect one, when it has not met its task's own criterion, or when
+   its loss never falls; where no figure is known, when its loss has not fallen by half (`loss_stop_fall`). Where none
+   of this is known, as of a stranger's gradients alone, it is taken to suffer.
 4. `unwatched`: no gradient was measured where it can be judged. `stagnant`: the gradient flows and the figure is no
    better than a guess (or, where there is no figure, the loss never falls). `gradient-free`: it learned, and its
    recurrent part without a gradient, as an echo state network does. Else `healthy`.
@@ -60,13 +60,13 @@ AT_ONCE = (
 IF_IT_SUFFERS = (
     ("block_dead", "dead"),
     ("gradient_huge", "exploding"),
-    ("signal_ratio", "vanishing"),
     ("memory_horizon", "vanishing"),
     ("time_ratio", "vanishing"),
     ("time_ratio", "exploding"),
     ("units_saturated", "saturated"),
     ("outputs_alike", "rank_collapse"),
     ("rank_low", "rank_collapse"),
+    ("signal_ratio", "vanishing"),
 )
 IN_TIME = ("memory_horizon", "time_ratio")
 LEARNED_NOTHING = ("metric_at_chance", "loss_never_falls")
