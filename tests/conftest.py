@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +74,38 @@ def require(present: bool, what: str) -> None:
 @pytest.fixture(scope="session")
 def required() -> Callable[[bool, str], None]:
     return require
+
+
+def run_in_two_processes(script: str, folder: Path, deadline: float) -> list[Any]:
+    """What a script saves to the file that it is given, as rank 0 and as rank 1 of two processes."""
+    import torch
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    files = [folder / f"{rank}.pt" for rank in range(2)]
+    together = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, script, file],
+            env={**os.environ, **together, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / f"{rank}.txt").open("w"),
+        )
+        for rank, file in enumerate(files)
+    ]
+    try:
+        codes = [process.wait(timeout=deadline) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert codes == [0, 0], "\n".join((folder / f"{rank}.txt").read_text()[-2000:] for rank in range(2))
+    return [torch.load(file, weights_only=False) for file in files]
+
+
+@pytest.fixture(scope="session")
+def in_two_processes() -> Callable[[str, Path, float], list[Any]]:
+    return run_in_two_processes
 
 
 @pytest.fixture(scope="session")

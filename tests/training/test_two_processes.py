@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,30 +18,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+def pair(tmp_path_factory: pytest.TempPathFactory, in_two_processes: Callable[..., list[Results]]) -> list[Results]:
     """The results of rank 0 and of rank 1."""
-    folder = tmp_path_factory.mktemp("pair")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    files = [folder / f"{rank}.pt" for rank in range(2)]
-    together = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, two_processes.__file__, file],
-            env={**os.environ, **together, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / f"{rank}.txt").open("w"),
-        )
-        for rank, file in enumerate(files)
-    ]
-    try:
-        codes = [process.wait(timeout=150) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert codes == [0, 0], "\n".join(Path(folder / f"{rank}.txt").read_text()[-2000:] for rank in range(2))
-    return [torch.load(file, weights_only=False) for file in files]
+    return in_two_processes(two_processes.__file__, tmp_path_factory.mktemp("pair"), 150)
 
 
 @pytest.mark.parametrize(

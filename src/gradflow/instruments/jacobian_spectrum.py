@@ -143,7 +143,7 @@ def decomposed(jacobians_KNM: Tensor) -> Tensor:
     s_KR = torch.where(s_KR <= rounding * s_KR.amax(-1, keepdim=True), 0.0, s_KR)
     mean, variance = s_KR.square().mean(-1), s_KR.square().var(-1, correction=0)
     s_max, s_min = s_KR.amax(-1), s_KR.amin(-1)
-    numbers = torch.stack([s_max, s_min, s_max / s_min, mean, variance], -1)
+    numbers = torch.stack([s_max, s_min, _condition(s_max, s_min), mean, variance], -1)
     return torch.where(finite_K[:, None], numbers, torch.nan)
 
 
@@ -167,7 +167,12 @@ def approximated(jacobians_KNM: Tensor, steps: int) -> Tensor:
 def _numbers(top: Tensor, bottom: Tensor, mean: Tensor, second: Tensor) -> Tensor:
     """[…, 5] from the largest and smallest eigenvalue, mean and mean square of s²."""
     s_max, s_min = top.sqrt(), bottom.sqrt()
-    return torch.stack([s_max, s_min, s_max / s_min, mean, (second - mean.square()).clamp(min=0)], -1)
+    return torch.stack([s_max, s_min, _condition(s_max, s_min), mean, (second - mean.square()).clamp(min=0)], -1)
+
+
+def _condition(s_max: Tensor, s_min: Tensor) -> Tensor:
+    """Infinite for the zero matrix too, such as that of a network whose units are all dead."""
+    return torch.where(s_min == 0, torch.inf, s_max / s_min)
 
 
 def _holder(model: nn.Module, blocks: Sequence[Block]) -> nn.Module:
