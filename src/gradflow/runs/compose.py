@@ -30,7 +30,7 @@ from gradflow.errors import ConfigError, choose_from
 from gradflow.resources import conf_dir
 from gradflow.runs.config import Config, validate
 
-HIDDEN_GROUPS = ("sweep", "hydra")  # a sweep is not part of a run's config
+HIDDEN_GROUPS = ("sweep", "launcher", "tune", "hydra")  # not part of a run's config
 LIST_GROUPS = ("remedy",)  # of which a run can have several values, in an order
 OPTIONAL_GROUPS = ("cell", "recurrent_init", "experiment")  # null stands for no choice
 # Mappings whose keys a person chooses, as a list or a mapping that takes the place of the whole, or one by one.
@@ -142,15 +142,19 @@ class Composer:
         """The resolved and checked config of one run."""
         return resolve(self.untyped(overrides))
 
-    def sweep(self, name: str) -> dict[str, Any]:
-        """The content of `conf/sweep/<name>.yaml`.
+    def file(self, group: str, name: str, typed: str | None = None) -> dict[str, Any]:
+        """The content of `conf/<group>/<name>.yaml`, for groups that are not part of a run's config.
+
+        Args:
+            typed: how a person writes it, for the message; 'group=name' unless given.
 
         Raises:
             ConfigError: if there is none.
         """
-        if name not in self.values("sweep"):
-            raise ConfigError(f"+sweep={name}: unknown value; {choose_from(name, self.values('sweep'))}")
-        found = self.loader.repository.load_config(f"sweep/{name}")  # type: ignore[attr-defined]
+        known = self.values(group)
+        if name not in known:
+            raise ConfigError(f"{typed or f'{group}={name}'}: unknown value; {choose_from(name, known)}")
+        found = self.loader.repository.load_config(f"{group}/{name}")  # type: ignore[attr-defined]
         content = OmegaConf.to_container(found.config, resolve=True)
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}

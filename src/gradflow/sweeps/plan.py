@@ -145,7 +145,7 @@ def _structure(config: Config) -> str:
 
 
 def _named(composer: Composer, name: str) -> Sweep:
-    content: dict[str, Any] = composer.sweep(name)
+    content: dict[str, Any] = composer.file("sweep", name, f"+sweep={name}")
     try:
         sweep = Sweep.model_validate(content)
     except ValidationError as error:
