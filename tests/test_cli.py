@@ -17,7 +17,8 @@ import gradflow
 from gradflow.cli import main
 from gradflow.runs.compose import composer
 from gradflow.runs.planfile import PlannedRun
-from gradflow.runs.record import is_done, locked, read
+from gradflow.runs.claim import claim
+from gradflow.runs.record import is_done, read
 
 SMALL = ("depth=2", "width=8", "trainer.max_steps=20", "hardware.device=cpu", "logger.mode=disabled")
 TRAIN_SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
@@ -227,7 +228,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(cli, configure):
     from gradflow.runs.identity import run_id
 
     path = Path(config.paths.runs) / run_id(config)
-    with locked(path):
+    with claim(path):
         said = cli("train", *SMALL)
     assert said.code == 1
     assert f"{path}: another process is training this run" in said.err

@@ -14,10 +14,11 @@ import torch
 import yaml
 
 from gradflow.runs.build import build
+from gradflow.runs.claim import claim
 from gradflow.runs.config import Config, validate
 from gradflow.runs.execute import Outcome, execute
 from gradflow.runs.identity import run_id
-from gradflow.runs.record import locked, read
+from gradflow.runs.record import read
 from gradflow.runs.stop import Stop
 from gradflow.training.learner import Learner
 from gradflow.training.optimizers import parameter_groups
@@ -311,7 +312,7 @@ def test_a_run_with_a_result_is_not_trained_again(configure):
 
 def test_a_run_that_is_being_trained_is_left_alone(configure):
     config = configure()
-    with locked(path_of(config)):
+    with claim(path_of(config)):
         assert train(config).state == "busy"
     assert not (path_of(config) / "status.json").exists()
     assert train(config).state == "completed"

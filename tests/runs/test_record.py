@@ -2,21 +2,16 @@
 
 import json
 import os
-import signal
 import stat
-import subprocess
-import sys
 import threading
-import time
 
 import pytest
 
 from gradflow.errors import ConfigError
 from gradflow.results.status import counts
 from gradflow.results.table import make_table
-from gradflow.runs import record as record_module
 from gradflow.runs.planfile import collect
-from gradflow.runs.record import FORMAT, is_done, is_locked, locked, mark_failed, read, write_bytes, write_json
+from gradflow.runs.record import FORMAT, is_done, read, write_bytes, write_json
 
 # --- writing --------------------------------------------------------------------------------------------------
 
@@ -169,86 +164,3 @@ def test_a_folder_that_holds_no_runs_is_refused(tmp_path, make):
         folder.write_text("")
     with pytest.raises(ConfigError, match=str(folder)):
         collect(folder)
-
-
-# --- one writer at a time -----------------------------------------------------------------------------------------
-
-HOLD = """
-import sys
-from pathlib import Path
-from gradflow.runs.record import locked
-with locked(Path(sys.argv[1])) as mine:
-    print(mine, flush=True)
-    if mine:
-        sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def hold():
-    """Starts a process that holds a run's lock; its first word is whether it got it."""
-    started = []
-
-    def start(path):
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        return process, process.stdout.readline().strip()
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, hold):
-    path = tmp_path / "run"
-    first, got = hold(path)
-    assert got == "True"
-    assert is_locked(path)
-    assert hold(path)[1] == "False"
-    with locked(path) as mine:
-        assert not mine
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert not is_locked(path)
-    assert hold(path)[1] == "True"
-
-
-def test_looking_at_a_lock_does_not_take_it(tmp_path):
-    assert not is_locked(tmp_path / "nowhere")
-    with locked(tmp_path / "run") as mine:
-        assert mine
-        assert is_locked(tmp_path / "run")
-    assert not is_locked(tmp_path / "run")
-    with locked(tmp_path / "run") as mine:
-        assert mine
-
-
-def test_a_running_record_is_stale_once_nobody_holds_its_lock(records, hold):
-    path = records.add(state="running")
-    status = json.loads((path / "status.json").read_text())
-    write_json(path / "status.json", {**status, "host": record_module.socket.gethostname()})
-    holder, _ = hold(path)
-    assert read(path).state == "running"
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    assert read(path).state == "stale"
-
-
-@pytest.mark.parametrize(("age", "state"), [(0, "running"), (60, "running"), (3600, "stale")])
-def test_on_another_host_the_heartbeat_decides(records, age, state):
-    path = records.add(state="running")  # by a host called 'elsewhere'
-    status = json.loads((path / "status.json").read_text())
-    write_json(path / "status.json", {**status, "heartbeat": time.time() - age})
-    assert read(path).state == state
-
-
-def test_only_an_unfinished_run_that_nobody_is_on_is_marked_failed(records, hold):
-    dead, done, alive = records.add(state="running"), records.add(), records.add(state="running")
-    hold(alive)
-    for path in (dead, done, alive):
-        mark_failed(path, "its worker process died (signal 9)")
-    assert [read(path).state for path in (dead, done, alive)] == ["failed", "completed", "running"]
-    assert read(dead).status["error"] == "its worker process died (signal 9)"

@@ -27,14 +27,15 @@ from gradflow.instruments.gradient_flow import GradientFlow
 from gradflow.instruments.ratio import GradientRatio, gradient_ratio
 from gradflow.models.network import Network
 from gradflow.rng import stream
-from gradflow.runs import prediction
+from gradflow.runs import prediction, series
 from gradflow.runs.build import Pieces, build
+from gradflow.runs.claim import Claim, Lost, claim
 from gradflow.runs.config import Config
 from gradflow.runs.environment import environment, switches
 from gradflow.runs.hardware import PRECISIONS, compiled, device_of, missing_hardware, set_switches
 from gradflow.runs.identity import labels, run_id, title
-from gradflow.runs.record import Unreadable, is_done, locked, read, write_bytes, write_json
-from gradflow.runs.recorder import Recorder, newest_checkpoint
+from gradflow.runs.record import Unreadable, is_done, read, write_bytes, write_json
+from gradflow.runs.recorder import Judge, PrunedRun, Recorder, newest_checkpoint
 from gradflow.runs.stop import InterruptedRun, Stop
 from gradflow.runs.time_watch import SUMMARIES, TimeWatch
 from gradflow.runs.wandb_logger import finish, make_logger
@@ -46,7 +47,8 @@ OnProgress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: 'completed', 'diverged', 'preempted', 'failed', 'done' before, or 'busy' elsewhere."""
+    """How an attempt ended: 'completed', 'diverged', 'preempted', 'failed', 'pruned', 'done' before or by another, or
+    'busy' elsewhere."""
 
     run_id: str
     state: str
@@ -55,7 +57,13 @@ class Outcome:
     recorded: bool = True  # False where not even the record could be written
 
 
-def execute(config: Config, overrides: list[str], stop: Stop, on_progress: OnProgress | None = None) -> Outcome:
+def execute(
+    config: Config,
+    overrides: list[str],
+    stop: Stop,
+    on_progress: OnProgress | None = None,
+    judge: Judge | None = None,
+) -> Outcome:
     """Train a run that has no result yet, from its newest checkpoint if there is one.
 
     Never raises for what goes wrong inside the run: that is written to its record, and told by the outcome.
@@ -64,27 +72,33 @@ def execute(config: Config, overrides: list[str], stop: Stop, on_progress: OnPro
         config: resolved.
         overrides: what the person typed, kept beside it.
         stop: granted at the next step boundary.
-        on_progress: see `Recorder`.
+        on_progress, judge: see `Recorder`.
     """
     name = run_id(config)
     path = Path(config.paths.runs) / name
     began = time.monotonic()
     try:
-        with locked(path) as mine:
-            if not mine:
+        with claim(path) as mine:
+            if mine is None:
                 return Outcome(name, "busy")
             if is_done(path):
                 return Outcome(name, "done")
             status = _open_record(path, config, overrides)
             state, error = "failed", None
             try:
-                state = _train(path, config, status, stop, on_progress)
+                state = _train(mine, config, status, stop, on_progress, judge)
             except InterruptedRun:
                 state = "preempted"
+            except PrunedRun:
+                state = "pruned"
+            except Lost:
+                state = "busy"
             except Exception as fault:  # noqa: BLE001 - one run's fault, whatever it is, must not end its neighbours
                 error = "".join(traceback.format_exception(fault))
             finally:
                 finish(state)
+            if state in ("busy", "done"):
+                return Outcome(name, state, seconds=time.monotonic() - began)
             write_json(path / "status.json", {**status, "state": state, "heartbeat": time.time(), "error": error})
             return Outcome(name, state, _last_line(error), time.monotonic() - began)
     except OSError as fault:  # the record itself cannot be written
@@ -93,6 +107,8 @@ def execute(config: Config, overrides: list[str], stop: Stop, on_progress: OnPro
 
 def _open_record(path: Path, config: Config, overrides: list[str]) -> dict[str, Any]:
     """Write what is known before training, and say that it runs."""
+    if (path / "result.json").exists():  # one that cannot be read; kept for whoever wants to know why
+        os.replace(path / "result.json", path / "result.json.unreadable")
     for unfinished in (*path.glob(".*.json.*"), *path.glob(".*.parquet.*"), *path.glob("checkpoints/.*.ckpt")):
         unfinished.unlink()  # a process was killed in the middle of writing it
     write_bytes(path / "config.yaml", _yaml(config.model_dump()))
@@ -105,7 +121,7 @@ def _open_record(path: Path, config: Config, overrides: list[str]) -> dict[str, 
         "group": config.logger.group,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "job_id": _job_id(),
         "started": time.time(),
         "heartbeat": time.time(),
         "step": 0,
@@ -116,7 +132,21 @@ def _open_record(path: Path, config: Config, overrides: list[str]) -> dict[str, 
     return status
 
 
-def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_progress: OnProgress | None) -> str:
+def _job_id() -> str | None:
+    """Slurm's, as it writes it: '12_3' in an array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def _train(
+    mine: Claim,
+    config: Config,
+    status: dict[str, Any],
+    stop: Stop,
+    on_progress: OnProgress | None,
+    judge: Judge | None,
+) -> str:
+    path = mine.path
     quiet()
     fault = missing_hardware(config)  # the plan may have been checked on another machine
     if fault:
@@ -125,7 +155,7 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
     torch.manual_seed(stream(config.seed, "global").initial_seed())  # for modules from elsewhere that draw from it
     pieces = build(config)
     learner = _learner(pieces, config)
-    checkpoint = newest_checkpoint(path)
+    checkpoint = newest_checkpoint(path) if series.readable(path) else None
     first_step = checkpoint[1] if checkpoint else 0
     watched = config.instruments.intervals()
     flow = (
@@ -139,7 +169,7 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
     watch = TimeWatch(config.instruments) if of_time and flows else None
     if flow is not None or watch is not None:
         prediction.write(path, config, pieces)
-    recorder = Recorder(path, status, first_step, flow, watch, stop, on_progress)
+    recorder = Recorder(mine, status, first_step, flow, watch, stop, on_progress, judge)
     logger = make_logger(config, path)
     trainer = Trainer(
         accelerator=device_of(config.hardware),
@@ -168,7 +198,8 @@ def _train(path: Path, config: Config, status: dict[str, Any], stop: Stop, on_pr
     result = _result(config, pieces, learner, recorder, trainer)
     if logger is not None:
         _summarize(logger, result)
-    write_json(path / "result.json", result)
+    if not mine.commit(path / "result.json", result):
+        return "done"
     shutil.rmtree(path / "checkpoints", ignore_errors=True)
     return str(result["state"])
 

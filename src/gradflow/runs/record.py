@@ -11,17 +11,14 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 FORMAT = 1
-STATES = ("completed", "diverged", "running", "preempted", "failed")
+STATES = ("completed", "diverged", "running", "preempted", "failed", "pruned")
 STALE_AFTER = 120.0  # seconds without a heartbeat
 RESULT = ("labels", "metrics", "metric", "steps", "verdict", "cost")  # what a table needs
-PATIENCE = 20  # twentieths of a second to wait for a lock
 DONE = ("completed", "diverged")  # a diverged run is a result
 
 
@@ -139,8 +136,13 @@ def load_json(file: Path) -> dict[str, Any] | None:
 
 def write_json(file: Path, values: dict[str, Any]) -> None:
     """Write a JSON object, with its format, in one piece."""
+    write_bytes(file, encoded(values))
+
+
+def encoded(values: dict[str, Any]) -> bytes:
+    """A JSON object with its format, as it is kept in a file."""
     text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(file, (text + "\n").encode())
+    return (text + "\n").encode()
 
 
 def write_bytes(file: Path, content: bytes) -> None:
@@ -165,39 +167,10 @@ def write_bytes(file: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def mark_failed(path: Path, error: str) -> None:
-    """Say that a run's process died, unless somebody else is on it already or it has ended."""
-    with locked(path) as mine:
-        if mine and not is_done(path):
-            status = load_json(path / "status.json")
-            if status is not None:
-                write_json(path / "status.json", {**status, "state": "failed", "error": error})
-
-
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-# --- one writer at a time -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold a run's lock; yields False if another process holds it. The kernel lets go of it when a process dies."""
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / ".lock", "a+") as file:
-        for _ in range(PATIENCE):  # `is_locked` holds it for an instant
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-        else:
-            yield False
-            return
-        yield True
 
 
 def is_locked(path: Path) -> bool:

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gradflow.instruments.flow import flat_rows
 from gradflow.instruments.gradient_flow import GradientFlow
+from gradflow.runs.claim import Claim
 from gradflow.runs.record import write_json
 from gradflow.runs.series import GRADFLOW, METRICS, Series
 from gradflow.runs.stop import InterruptedRun, Stop
@@ -23,7 +24,13 @@ from gradflow.training.learner import Learner
 
 HEARTBEAT = 2.0  # seconds between two writes of status.json
 PATIENCE = 3.0  # seconds for which an evaluation goes on after a wish to stop
+# (step, {'val/loss': …}) → whether the run had better end here
+Judge = Callable[[int, dict[str, float]], bool]
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+class PrunedRun(Exception):
+    """A run that its judge ended at a validation."""
 
 
 class Recorder(Callback):
@@ -34,13 +41,14 @@ class Recorder(Callback):
     the same record as one that was never stopped.
 
     Args:
-        path: the run's folder.
+        mine: the right to write the run's record.
         status: what `status.json` holds beside step and heartbeat.
         first_step: where this attempt begins.
         flow: the instrument, or None.
         watch: the instruments of the time axis, or None.
         stop: the wish to stop.
         on_progress: told (step, total steps, latest training loss) about four times a second.
+        judge: asked at every validation whether the run ends there, as `PrunedRun`; a search's pruner.
 
     Attributes:
         train_seconds: of all attempts together, from the first step to the last, validation and compiling included,
@@ -51,14 +59,16 @@ class Recorder(Callback):
 
     def __init__(
         self,
-        path: Path,
+        mine: Claim,
         status: dict[str, Any],
         first_step: int,
         flow: GradientFlow | None,
         watch: TimeWatch | None,
         stop: Stop,
         on_progress: Callable[[int, int, float], None] | None = None,
+        judge: Judge | None = None,
     ) -> None:
+        path, self.mine, self.judge = mine.path, mine, judge
         self.path, self.status, self.flow, self.watch = path, status, flow, watch
         self.stop, self.on_progress = stop, on_progress
         self._saved = first_step
@@ -97,7 +107,7 @@ class Recorder(Callback):
             self.on_progress(learner.steps_done, learner.budget.total, self._loss)
         if now - self._beat > HEARTBEAT:
             self._beat = now
-            self.write_status(step=learner.steps_done)
+            self.write_status(step=learner.steps_done, total=learner.budget.total)
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = _learner(pl_module).steps_done
@@ -109,7 +119,12 @@ class Recorder(Callback):
         self._listen()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.collect(trainer, _learner(pl_module))
+        learner = _learner(pl_module)
+        self.collect(trainer, learner)
+        if self.judge is not None and learner.diverged_at is None:
+            figures = {name: value for name, value in self.final.items() if name.startswith("val/")}
+            if self.judge(learner.steps_done, figures):
+                raise PrunedRun
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.collect(trainer, _learner(pl_module))
@@ -139,10 +154,12 @@ class Recorder(Callback):
         self.train_seconds, self.clock = state_dict["train_seconds"], state_dict["clock"]
 
     def write_status(self, **more: Any) -> None:
+        self.mine.check()
         self.status.update(heartbeat=time.time(), **more)
         write_json(self.path / "status.json", self.status)
 
     def write_series(self) -> None:
+        self.mine.check()
         self.metrics.write()
         self.gradflow.write()
 

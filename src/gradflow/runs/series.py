@@ -28,6 +28,17 @@ GRADFLOW = pa.schema(
 )
 
 
+def readable(path: Path) -> bool:
+    """Whether the series of a record, where there are any, can be read: without them its checkpoint is of no use."""
+    try:
+        for file in (path / "metrics.parquet", path / "gradflow.parquet"):
+            if file.exists():
+                pq.read_table(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
 class Series:
     """Rows of one file. `schema` says which columns it has; a row may leave out those that are null.
 

@@ -13,8 +13,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from gradflow.runs.claim import mark_failed
 from gradflow.runs.planfile import PlannedRun
-from gradflow.runs.record import Unreadable, mark_failed
+from gradflow.runs.record import Unreadable
 from gradflow.runs.stop import Stop
 
 BUSY_WAIT = 1.0  # seconds before asking again for a run that another process is training
