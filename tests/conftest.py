@@ -29,6 +29,7 @@ OWN_ACTIVATIONS = '''
 """A person's own activations, outside of gradflow."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -51,6 +52,15 @@ class Broken(torch.nn.ReLU):
     def forward(self, x):
         if x.device.type != "meta":
             raise RuntimeError("no such neuron")
+        return super().forward(x)
+
+
+class Deadly(torch.nn.ReLU):
+    """Takes its process down."""
+
+    def forward(self, x):
+        if x.device.type != "meta":
+            os.kill(os.getpid(), signal.SIGSEGV)
         return super().forward(x)
 '''
 
@@ -139,6 +149,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "own_activations.py").write_text(OWN_ACTIVATIONS)
     (folder / "conf" / "activation").mkdir(parents=True)
     targets = {"gelu": "torch.nn.GELU", "gated": "own_activations.Gated", "broken": "own_activations.Broken"}
+    targets["deadly"] = "own_activations.Deadly"
     for name, target in targets.items():
         (folder / "conf" / "activation" / f"{name}.yaml").write_text(f"_target_: {target}\n")
     return folder

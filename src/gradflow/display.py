@@ -25,7 +25,7 @@ class SweepDisplay:
     def __init__(self, console: Console, name: str) -> None:
         self.console, self.name = console, name
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-        self._told = 0
+        self._told = self._told_again = 0
 
     def __enter__(self) -> SweepDisplay:
         if self._live:
@@ -39,6 +39,9 @@ class SweepDisplay:
             self._live.stop()
 
     def show(self, progress: Progress) -> None:
+        for run, why in progress.again[self._told_again :]:
+            self._told_again += 1
+            self.console.print(Text(f"trying again {run.run_id} {title(run.labels)}: {why}"), soft_wrap=True)
         for run, state, error, seconds in progress.ended[self._told :]:
             self._told += 1
             if self._live is None or state == "failed":

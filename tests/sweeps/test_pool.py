@@ -63,38 +63,55 @@ def test_the_same_run_shows_the_same_in_any_process(baseline, own, configure, ev
     assert ours == theirs
 
 
-def test_a_worker_that_is_killed_takes_only_its_own_run_down(shell, grid, baseline, evidence, wait_until):
-    """Beside it, runs that fail by themselves; the same command tries again what failed, and nothing else."""
+def test_a_run_whose_worker_is_killed_goes_on_and_one_that_fails_by_itself_does_not(
+    shell, grid, baseline, evidence, wait_until
+):
+    """A worker takes only its own run down. Typed again, the command tries again what failed, and nothing else."""
     words = *(word for word in grid if not word.startswith(("activation", "seed", "sweep."))), "-j", "2"
     words = "sweep", "sweep.name=mixed", "activation=gated,broken", "seed=range(2)", "logger.mode=disabled", *words
     process = shell.start(*words)
-    killed = wait_until(lambda: under_way(shell.runs))[0]
+    killed = wait_until(lambda: checkpointed(shell.runs))[0]
     os.kill(killed["pid"], signal.SIGKILL)
-    wait_until(lambda: statuses(shell.runs)[killed["run_id"]]["state"] == "failed")
+    wait_until(lambda: statuses(shell.runs)[killed["run_id"]]["attempt"] == 2)
     shell.gate.touch()
     done = shell.end(process)
     assert done.returncode == 1
-    assert f"failed {killed['run_id']}" in done.stdout
+    assert f"trying again {killed['run_id']}" in done.stdout
     assert "its worker process died (signal 9)" in done.stdout
     assert done.stdout.count("RuntimeError: no such neuron") == 2
 
     after = statuses(shell.runs)
-    assert after[killed["run_id"]]["error"] == "its worker process died (signal 9)"
     broken = [s for s in after.values() if s["labels"]["activation"] == "own_activations.Broken"]
-    assert [s["state"] for s in broken] == ["failed", "failed"]
+    assert [(s["state"], s["attempt"]) for s in broken] == [("failed", 1)] * 2
     assert all(s["error"].startswith("Traceback") and "own_activations.py" in s["error"] for s in broken)
-    (finished,) = [s for s in after.values() if s["state"] == "completed"]
+    assert all("no such neuron" in (shell.runs / s["run_id"] / "log.txt").read_text() for s in broken)
+    finished = {s["run_id"]: s for s in after.values() if s["state"] == "completed"}
+    assert {run_id: s["attempt"] for run_id, s in finished.items()} == {
+        run_id: 1 + (run_id == killed["run_id"]) for run_id in baseline.run_ids[:2]
+    }
+    assert (shell.runs / killed["run_id"] / "log.txt").read_text().count("--- 20") == 2  # a line for each attempt
 
     again = shell.run(*words)
     assert again.returncode == 1  # of the broken ones
-    assert "4 runs, 1 done before, 3 to train" in again.stdout
+    assert "4 runs, 2 done before, 2 to train" in again.stdout
     assert "its worker process died" not in again.stdout
     later = statuses(shell.runs)
-    assert later[finished["run_id"]] == finished
+    assert {run_id: later[run_id] for run_id in finished} == finished
     assert [later[s["run_id"]]["attempt"] for s in broken] == [2, 2]
-    assert (later[killed["run_id"]]["state"], later[killed["run_id"]]["attempt"]) == ("completed", 2)
-    for run_id in (killed["run_id"], finished["run_id"]):
+    for run_id in finished:
         assert evidence(shell.runs / run_id) == evidence(baseline.shell.runs / run_id)
+
+
+def test_a_run_whose_workers_die_again_and_again_is_given_up(shell, grid, wait_until):
+    words = *(word for word in grid if not word.startswith(("activation", "seed", "sweep."))), "-j", "2"
+    done = shell.run("sweep", "sweep.name=deadly", "activation=deadly,gelu", "seed=0", "logger.mode=disabled", *words)
+    assert done.returncode == 1
+    assert done.stdout.count("trying again") == 2
+    (dead,) = [s for s in statuses(shell.runs).values() if s["state"] == "failed"]
+    assert dead["attempt"] == 3
+    assert dead["error"] == "its worker process died (signal 11), attempt 3 of 3"
+    assert "Segmentation fault" in (shell.runs / dead["run_id"] / "log.txt").read_text()
+    assert [s["state"] for s in statuses(shell.runs).values() if s is not dead].count("completed") == 1
 
 
 def test_ctrl_c_stops_a_sweep_and_the_same_command_goes_on(shell, grid, baseline, evidence, wait_until):

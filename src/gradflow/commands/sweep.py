@@ -42,6 +42,8 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     from gradflow.runs.compose import composer
     from gradflow.runs.stop import Stop
     from gradflow.sweeps import launch
+    from gradflow.sweeps.allotment import allot
+    from gradflow.sweeps.launcher import read_launcher
     from gradflow.sweeps.plan import Refused
 
     console = Console(highlight=False)
@@ -64,7 +66,8 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
             console.print(f"{prepared.folder}: this plan takes the place of {earlier}", soft_wrap=True)
         for note in prepared.notes:
             console.print(f"note: {note}", soft_wrap=True, markup=False)
-        jobs = options.jobs or launch.default_jobs(prepared.threads)
+        workers = read_launcher(compose, [f"launcher.jobs={options.jobs}"] if options.jobs else [])
+        allotment = allot(workers, prepared.threads, wants_gpu=False)
         console.print(
             f"{prepared.plan.name}: {total} runs, {total - missing} done before, {missing} to train", soft_wrap=True
         )
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
             from gradflow.display import SweepDisplay
 
             with SweepDisplay(console, prepared.plan.name) as display:
-                progress = launch.train(prepared, jobs, stop, display.show)
+                progress = launch.train(prepared, allotment, stop, display.show)
             failed = progress.count("failed")
     _publish(prepared.folder, console)
     if stop.requested:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from gradflow.runs.pairs import questioned
 from gradflow.runs.planfile import Plan, PlannedRun, read_plan, write_plan
 from gradflow.runs.record import Unreadable, is_done
 from gradflow.runs.stop import Stop
+from gradflow.sweeps.allotment import Allotment
 from gradflow.sweeps.plan import Refused, check, make_plan
 
 if TYPE_CHECKING:
@@ -73,22 +73,12 @@ def prepare(composer: Composer, typed: Sequence[str], command: str) -> Prepared:
     return Prepared(plan, folder, cells, missing, replaced, threads, notes)
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_jobs(threads: int) -> int:
-    """As many processes as the cores hold, each with its share of threads."""
-    return max(1, cores() // threads)
-
-
-def train(prepared: Prepared, jobs: int, stop: Stop, show: Callable[..., None]) -> Progress:
+def train(prepared: Prepared, allotment: Allotment, stop: Stop, show: Callable[..., None]) -> Progress:
     """Train what is missing; see `gradflow.sweeps.pool.run_all`."""
     from gradflow.sweeps.pool import run_all
 
     done_before = len(prepared.plan.runs) - len(prepared.missing)
-    return run_all(prepared.missing, jobs, prepared.plan.runs_dir, done_before, stop, show)
+    return run_all(prepared.missing, allotment, prepared.plan.runs_dir, done_before, stop, show)
 
 
 def _earlier(folder: Path, plan: Plan) -> int | None:

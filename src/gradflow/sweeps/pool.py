@@ -17,6 +17,7 @@ from gradflow.runs.claim import mark_failed
 from gradflow.runs.planfile import PlannedRun
 from gradflow.runs.record import Unreadable
 from gradflow.runs.stop import Stop
+from gradflow.sweeps.allotment import Allotment
 
 BUSY_WAIT = 1.0  # seconds before asking again for a run that another process is training
 STOP_WAIT = 60.0  # seconds for workers to reach a step boundary and checkpoint
@@ -35,25 +36,27 @@ class Running:
 
 @dataclass
 class Progress:
-    """The state of a sweep. `ended` holds (run, state, error, seconds) in the order of ending."""
+    """The state of a sweep. `ended` holds (run, state, error, seconds) in the order of ending; `again` the runs that
+    are to be tried once more, each time with what happened."""
 
     total: int
     done_before: int
     began: float = field(default_factory=time.monotonic)
     running: dict[str, Running] = field(default_factory=dict)
     ended: list[tuple[PlannedRun, str, str | None, float]] = field(default_factory=list)
+    again: list[tuple[PlannedRun, str]] = field(default_factory=list)
 
     def count(self, *states: str) -> int:
         return sum(state in states for _, state, _, _ in self.ended)
 
 
 class _Worker:
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, gpu: str | None) -> None:
         self.orders, theirs = context.Pipe()
         alive, self._alive = context.Pipe(duplex=False)
         from gradflow.sweeps.worker import work
 
-        self.process = context.Process(target=work, args=(theirs, alive))
+        self.process = context.Process(target=work, args=(theirs, alive, gpu))
         self.process.start()
         theirs.close()
         alive.close()
@@ -65,15 +68,22 @@ class _Worker:
 
 
 def run_all(
-    runs: list[PlannedRun], jobs: int, runs_dir: Path, done_before: int, stop: Stop, show: Callable[[Progress], None]
+    runs: list[PlannedRun],
+    allotment: Allotment,
+    runs_dir: Path,
+    done_before: int,
+    stop: Stop,
+    show: Callable[[Progress], None],
 ) -> Progress:
-    """Train `runs` in `jobs` processes.
+    """Train `runs` in worker processes.
 
-    A worker that dies takes its one run down, which is recorded as failed, and is replaced. When `stop` is wished
-    for, no further run starts, and those under way are checkpointed.
+    A worker that dies takes its one run down, and is replaced; the run is tried again, from its last checkpoint, up to
+    `max_attempts` times, and then recorded as failed. When `stop` is wished for, no further run starts, and those under
+    way are checkpointed.
 
     Args:
         runs: those that have no result yet.
+        allotment: how many workers there are, and their GPUs.
         runs_dir: where their records are.
         done_before: how many of the sweep need not be trained.
         show: told about every change, and about four times a second.
@@ -82,12 +92,14 @@ def run_all(
     if not runs:
         return progress
     queue = deque((0.0, run) for run in runs)
-    with _workers(min(jobs, len(runs))) as (workers, replace):
+    with _workers(allotment, min(allotment.jobs, len(runs))) as (workers, replace):
         while (queue or any(w.running for w in workers)) and not stop.requested:
             for worker in workers:
                 if worker.running is None:
                     _give(worker, queue, progress)
-            _listen(workers, progress, queue, runs_dir, replace)
+            for i, buried in _listen(workers, progress, queue, runs_dir):
+                replace(i)
+                _mourn(buried, progress, queue, runs_dir, allotment.max_attempts)
             show(progress)
         if stop.requested:
             _wind_down(workers, progress, queue, runs_dir, show)
@@ -95,16 +107,16 @@ def run_all(
 
 
 @contextmanager
-def _workers(count: int) -> Iterator[tuple[list[_Worker], Callable[[int], None]]]:
+def _workers(allotment: Allotment, count: int) -> Iterator[tuple[list[_Worker], Callable[[int], None]]]:
     """Workers forked from a server that has imported torch and Lightning once."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["gradflow.sweeps.worker"])
-    workers = [_Worker(context) for _ in range(count)]
+    workers = [_Worker(context, allotment.gpu(i)) for i in range(count)]
 
     def replace(i: int) -> None:
         workers[i].close()
-        workers[i] = _Worker(context)
+        workers[i] = _Worker(context, allotment.gpu(i))
 
     try:
         yield workers, replace
@@ -137,24 +149,20 @@ def _give(worker: _Worker, queue: deque[tuple[float, PlannedRun]], progress: Pro
 
 
 def _listen(
-    workers: list[_Worker],
-    progress: Progress,
-    queue: deque[tuple[float, PlannedRun]],
-    runs_dir: Path,
-    replace: Callable[[int], None] | None,
-) -> None:
-    """Take what workers say, for a quarter of a second or until one has said something."""
+    workers: list[_Worker], progress: Progress, queue: deque[tuple[float, PlannedRun]], runs_dir: Path
+) -> list[tuple[int, _Death]]:
+    """Take what workers say, for a quarter of a second or until one has said something; those that have died."""
+    dead = []
     speaking = {worker.orders: i for i, worker in enumerate(workers) if not worker.orders.closed}
     for source in wait(list(speaking), timeout=0.25):
         i = speaking[source]
         try:
             kind, *content = workers[i].orders.recv()
         except (EOFError, OSError):  # the process is gone
-            _bury(workers[i], progress, runs_dir)
-            if replace is not None:
-                replace(i)
+            dead.append((i, _bury(workers[i], progress)))
             continue
         _hear(workers[i], kind, content, progress, queue)
+    return dead
 
 
 def _hear(
@@ -173,17 +181,43 @@ def _hear(
         _end(worker, progress, content[0].state, content[0].error)
 
 
-def _bury(worker: _Worker, progress: Progress, runs_dir: Path) -> None:
-    """A worker has died: the run it was on failed."""
+@dataclass(frozen=True)
+class _Death:
+    """Of a worker, and the run it was on."""
+
+    running: Running | None
+    error: str
+
+
+def _bury(worker: _Worker, progress: Progress) -> _Death:
     worker.close()
     worker.process.join(5)
-    if worker.running is not None:
-        run, code = worker.running.run, worker.process.exitcode
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        error = f"its worker process died ({how})"
-        with suppress(OSError, Unreadable):  # where its record cannot be written, the sweep still tells
-            mark_failed(runs_dir / run.run_id, error)
-        _end(worker, progress, "failed", error)
+    code = worker.process.exitcode
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    running, worker.running = worker.running, None
+    if running is not None:
+        progress.running.pop(running.run.run_id, None)
+    return _Death(running, f"its worker process died ({how})")
+
+
+def _mourn(
+    death: _Death, progress: Progress, queue: deque[tuple[float, PlannedRun]] | None, runs_dir: Path, most: int
+) -> None:
+    """The run of a dead worker failed; it is tried again while it may be."""
+    if death.running is None:
+        return
+    run = death.running.run
+    tried = 1 + sum(run.run_id == other.run_id for other, _ in progress.again)
+    again = queue is not None and tried < most
+    error = death.error if again or most == 1 else f"{death.error}, attempt {tried} of {most}"
+    with suppress(OSError, Unreadable):  # where its record cannot be written, the sweep still tells
+        mark_failed(runs_dir / run.run_id, error)
+    if again:
+        assert queue is not None
+        progress.again.append((run, error))
+        queue.appendleft((0.0, run))
+    else:
+        progress.ended.append((run, "failed", error, time.monotonic() - death.running.began))
 
 
 def _end(worker: _Worker, progress: Progress, state: str, error: str | None) -> None:
@@ -207,5 +241,6 @@ def _wind_down(
             worker.process.terminate()
     deadline = time.monotonic() + STOP_WAIT
     while any(w.running for w in workers) and time.monotonic() < deadline:
-        _listen(workers, progress, queue, runs_dir, None)
+        for _, death in _listen(workers, progress, queue, runs_dir):
+            _mourn(death, progress, None, runs_dir, 1)
         show(progress)

@@ -5,22 +5,30 @@ What a run needs is imported here, once, in the server that workers are forked f
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from gradflow.runs.config import validate
+from gradflow.runs.config import Config, validate
 from gradflow.runs.execute import Outcome, execute
+from gradflow.runs.identity import run_id
+from gradflow.runs.record import Unreadable, is_locked, load_json
 from gradflow.runs.stop import Stop
 
+LOG = "log.txt"  # in a record: what its attempts said, tracebacks included
 
-def work(orders: Connection, alive: Connection) -> None:
+
+def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
     """Train what comes through `orders` until it closes.
 
     Messages in: (config, overrides). Messages out: ('progress', step, total, loss), ('outcome', Outcome).
@@ -29,7 +37,10 @@ def work(orders: Connection, alive: Connection) -> None:
         orders: both ways.
         alive: never written to; it ends when the sweep's process does, however it does, and then the run under way
             is checkpointed and the worker leaves.
+        gpu: the GPUs that its runs see; None leaves that to the environment.
     """
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # the server that forked this process has not asked for GPUs yet
     os.setsid()  # a terminal's Ctrl-C is for the sweep, which tells its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -48,9 +59,56 @@ def work(orders: Connection, alive: Connection) -> None:
 
 
 def _attempt(config: dict[str, Any], overrides: list[str], stop: Stop, orders: Connection) -> Outcome:
-    return execute(
-        validate(config), overrides, stop, lambda step, total, loss: _send(orders, "progress", step, total, loss)
-    )
+    checked = validate(config)
+    with logged(checked) as path:
+        outcome = execute(
+            checked, overrides, stop, lambda step, total, loss: _send(orders, "progress", step, total, loss)
+        )
+        if outcome.state == "failed":
+            with suppress(OSError, Unreadable):
+                os.write(2, str((load_json(path / "status.json") or {}).get("error")).encode())
+    return outcome
+
+
+@contextmanager
+def logged(config: Config) -> Iterator[Path]:
+    """Send what the process says, down to a crash of native code, to the log of the run's record until the block ends.
+
+    A log that cannot be written is done without. Yields the record's folder.
+    """
+    path = Path(config.paths.runs) / run_id(config)
+    log = _open_log(path)
+    if log is None:
+        yield path
+        return
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    try:
+        for number, _ in kept:
+            os.dup2(log, number)
+        os.close(log)
+        faulthandler.enable(file=2)
+        yield path
+    finally:
+        for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        for number, before in kept:
+            os.dup2(before, number)
+            os.close(before)
+
+
+def _open_log(path: Path) -> int | None:
+    if is_locked(path):  # another process is on the run, and it is that one's log
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        log = os.open(path / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        job = os.environ.get("SLURM_JOB_ID")
+        where = f"{os.uname().nodename} pid {os.getpid()}" + (f" job {job}" if job else "")
+        os.write(log, f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {where}\n".encode())
+    except OSError:
+        return None
+    return log
 
 
 def _send(orders: Connection, *message: Any) -> None:
