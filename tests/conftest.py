@@ -272,7 +272,7 @@ class Trained:
 
     @property
     def run_ids(self) -> list[str]:
-        return [run["run_id"] for run in json.loads((self.folder / "plan.json").read_text())["runs"]]
+        return json.loads((self.folder / "plan.json").read_text())["ids"]
 
 
 @pytest.fixture(scope="session")

@@ -51,8 +51,11 @@ def cli(capsys, monkeypatch, tmp_path):
 
 def test_help_names_every_command_and_each_explains_itself(cli):
     said = cli("--help")
-    commands = re.findall(r"^  (\w+)  +\w", said.out.partition("commands:")[2], re.MULTILINE)
-    assert commands == ["train", "sweep", "predict", "status", "table", "diagnose", "report", "doctor"]
+    commands = re.findall(r"^  ([\w-]+)  +\w", said.out.partition("commands:")[2], re.MULTILINE)
+    assert commands == [
+        *["train", "sweep", "tune", "status", "cancel", "logs", "table", "report", "diagnose", "predict"],
+        *["gc", "wandb-sync", "doctor"],
+    ]
     for command in commands:
         said = cli(command, "--help")
         assert (said.code, said.err) == (0, "")
@@ -120,6 +123,8 @@ def test_what_trains_nothing_does_not_wait_for_torch(baseline, grid):
         (0, ["--version"], ["--help"], ["train", "--help"], ["train", "--cfg", "job"]),
         (2, ["trian"], ["train", "dpeth=3"], ["train", "depth=-1"], ["sweep"], ["sweep", "dpeth=2,3"]),
         (0, ["status", folder], ["table", folder], ["table", folder, "--format", "latex"], ["report", folder]),
+        (0, ["cancel", folder], ["gc", str(baseline.shell.runs)], ["logs", baseline.run_ids[0]]),
+        (0, ["wandb-sync", folder, "--dry-run"]),
         (2, ["status", "nowhere"], ["table", "nowhere"]),
         (0, ["sweep", *grid, "logger.mode=offline"]),  # all of it done before
     ]
@@ -137,7 +142,7 @@ def test_what_trains_nothing_does_not_wait_for_torch(baseline, grid):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["trian"], "gradflow: trian: unknown command; allowed: diagnose, doctor, predict, report, status, sweep, "),
+        (["trian"], "gradflow: trian: unknown command; allowed: cancel, diagnose, doctor, gc, logs, "),
         ([], "COMMAND"),
         (["train", "dpeth=3"], "gradflow: dpeth=3: unknown key; "),
         (["train", "optimizer.lr=-1"], "gradflow: optimizer.lr=-1: should be greater than 0"),
@@ -153,6 +158,10 @@ def test_what_trains_nothing_does_not_wait_for_torch(baseline, grid):
         (["sweep", "+sweep=quikstart"], "did you mean 'quickstart'?"),
         (["status"], "DIR"),
         (["status", "nowhere"], "gradflow: nowhere: no such folder"),
+        (["cancel", "nowhere"], "gradflow: nowhere: no such folder"),
+        (["logs", "nowhere"], "gradflow: nowhere: no such folder, and no run in "),
+        (["gc", "nowhere"], "gradflow: nowhere: no such folder"),
+        (["wandb-sync", "nowhere"], "gradflow: nowhere: no such folder"),
         (["doctor", "dpeth=3"], "gradflow: dpeth=3: unknown key; "),
     ],
     ids=str,

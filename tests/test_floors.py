@@ -15,7 +15,7 @@ FILES = {
 }
 
 COMMON = {"errors", "checked", "rng", "resources"}  # small words that every floor may use
-TOP = {"cli", "commands", "usage", "display", "doctor", "__main__", "__init__"}
+TOP = {"cli", "commands", "hydra_main", "usage", "display", "doctor", "__main__", "__init__"}
 BELOW = {
     "theory": set(),
     "instruments": set(),

@@ -13,8 +13,11 @@ from gradflow.resources import conf_dir
 
 OK, FAILED, USAGE = 0, 1, 2  # exit codes
 # In the order of the help page; each is a file in `gradflow/commands`.
-COMMANDS = ("train", "sweep", "predict", "status", "table", "diagnose", "report", "doctor")
-HIDDEN: tuple[str, ...] = ()  # what gradflow's own scripts type
+COMMANDS = (
+    *("train", "sweep", "tune", "status", "cancel", "logs", "table", "report", "diagnose", "predict"),
+    *("gc", "wandb-sync", "doctor"),
+)
+HIDDEN: tuple[str, ...] = ("work", "tune-work", "rank")  # what gradflow's own scripts type
 NAMES = (*COMMANDS, *HIDDEN)
 DIRECTORY = "a sweep's folder (sweeps/NAME), a folder of runs, or one run's folder"
 

@@ -10,7 +10,7 @@ from gradflow.models import scan as module
 from gradflow.models.scan import scan
 from gradflow.rng import stream
 
-SHAPES = {"varying": (3, None, 4), "constant": (4,), "constant per sequence": (3, 4), "broadcast": (1, 4)}
+SHAPES = {"varying": "btn", "constant": "n", "constant per sequence": "bn", "broadcast": "1n"}  # of a
 TYPES = (torch.float64, torch.complex128)
 
 
@@ -23,9 +23,10 @@ def _way(request, monkeypatch):
 both = pytest.mark.usefixtures("_way")
 
 
-def drawn(shape: str, steps: int, dtype: torch.dtype) -> list[Tensor]:
+def drawn(shape: str, steps: int, dtype: torch.dtype, batch: int = 3, width: int = 4) -> list[Tensor]:
     """a, b and start, to be differentiated."""
-    sizes = [tuple(steps if n is None else n for n in SHAPES[shape]), (3, steps, 4), (3, 4)]
+    letters = {"b": batch, "t": steps, "n": width, "1": 1}
+    sizes = [tuple(letters[each] for each in axes) for axes in (SHAPES[shape], "btn", "bn")]
     draw = lambda i, size: torch.randn(size, generator=stream(i, "scan"), dtype=dtype)  # noqa: E731
     return [draw(i, size).requires_grad_() for i, size in enumerate(sizes)]
 
@@ -57,7 +58,7 @@ def test_states_and_gradients(steps, shape, dtype):
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_second_derivatives(shape, dtype):
-    inputs = drawn(shape, 4, dtype)
+    inputs = drawn(shape, 4, dtype, batch=2, width=2)  # every entry is moved by itself, twice
     assert torch.autograd.gradcheck(scan, inputs)
     assert torch.autograd.gradgradcheck(scan, inputs)
 

@@ -74,11 +74,3 @@ def test_what_cannot_be_read_is_a_problem_among_many_and_a_mistake_alone(ill, re
     assert found.problems[0].startswith(f"{ill / 'gradflow.parquet'}: cannot be read")
     with pytest.raises(ConfigError, match="cannot be read"):
         diagnoses.of(ill)
-
-
-def test_a_run_is_found_by_its_folder_or_its_id(ill, monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADFLOW_RUNS_DIR", str(ill.parent))
-    assert diagnoses.folder_of(ill) == ill
-    assert diagnoses.folder_of(type(ill)(ill.name)) == ill
-    with pytest.raises(ConfigError, match="no such folder, and no run in"):
-        diagnoses.folder_of(tmp_path / "nothing")

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from gradflow.errors import ConfigError
-from gradflow.runs.build import build, check_keys, preflight
+from gradflow.runs.build import build, check_keys
 from gradflow.runs.pairs import questioned
+from gradflow.runs.preflight import preflight
 
 
 @pytest.fixture

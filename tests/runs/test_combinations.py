@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from gradflow.errors import ConfigError
 from gradflow.resources import conf_dir
 from gradflow.runs import pairs
-from gradflow.runs.build import Pieces, build, preflight, rehearse
+from gradflow.runs.build import Pieces, build
 from gradflow.runs.config import Config, validate
+from gradflow.runs.preflight import preflight, rehearse
 from gradflow.tasks.digits import digits
 from gradflow.training.optimizers import parameter_groups
 
+PATHS = ("paths.runs=runs", "paths.sweeps=sweeps")  # whatever the environment says
+SMALL = ("width=16", "hardware=cpu", "task.batch_size=8", "logger.mode=disabled", *PATHS)
 GROUPS = ("model", "activation", "init", "norm", "skip")
 WORDS = {group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
 WORDS["model"] = list(pairs.FEED_FORWARD)  # those of sequences: test_combinations_of_time
@@ -36,24 +38,13 @@ QUADRATIC = ("squared_relu", "swiglu")  # a signal of size s becomes one of s²:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> dict[tuple[str, str], dict]:
-    """The node that each file of the five groups gives a config."""
-    found = {}
-    for group, words in WORDS.items():
-        for word in words:
-            content = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{word}.yaml"))
-            found[group, word] = content.get(group, content)
-    return found
-
-
-@pytest.fixture
-def cell(compose, nodes):
+def cell(compose, node):
     """From five words to a config: small, on the CPU, with a model that fits the task's 8×8 images."""
-    base = compose.config(["width=16", "hardware=cpu", "task.batch_size=8", "logger.mode=disabled"])
+    base = compose.config(SMALL).model_dump()
 
     def make(*words: str) -> Config:
-        chosen = {group: nodes[group, word] for group, word in zip(GROUPS, words, strict=True)}
-        return validate(base.model_dump() | chosen | {"depth": DEPTH[words[0]]})
+        chosen = {group: node(group, word) for group, word in zip(GROUPS, words, strict=True)}
+        return validate(base | chosen | {"depth": DEPTH[words[0]]})
 
     return make
 
@@ -94,6 +85,14 @@ def structures() -> Iterator[tuple[str, str]]:
     return itertools.product(WORDS["model"], WORDS["skip"])
 
 
+@pytest.mark.parametrize("model", WORDS["model"])
+def test_a_cell_is_the_config_that_hydra_composes(compose, cell, model):
+    words = (model, "elu", "orthogonal", "layer", "residual")
+    typed = [f"{group}={word}" for group, word in zip(GROUPS, words, strict=True)]
+    assert cell(*words) == compose.config([*SMALL, *typed, f"depth={DEPTH[model]}"])
+
+
+@pytest.mark.usefixtures("_definitions_once")
 @pytest.mark.parametrize(("model", "skip"), structures(), ids=lambda word: word)
 def test_every_structure_trains_or_is_refused(cell, images, forward, model, skip):
     """Loss and gradients are finite; every parameter gets a gradient."""
@@ -122,6 +121,7 @@ def test_every_structure_trains_or_is_refused(cell, images, forward, model, skip
         assert trained >= 19 * 4, "most activations go with most norms"
 
 
+@pytest.mark.usefixtures("_definitions_once")
 @pytest.mark.parametrize("init", WORDS["init"])
 def test_every_init_fills_every_structure_that_admits_it(cell, forward, init):
     """With finite numbers, from which the output is finite; what is refused says what to change."""

@@ -3,7 +3,11 @@
 And every task of sequences with every model that takes sequences; and every remedy of the time axis with every cell.
 """
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,19 +15,22 @@ import torch
 from gradflow.errors import ConfigError
 from gradflow.resources import conf_dir
 from gradflow.runs import pairs
-from gradflow.runs.build import build, preflight
+from gradflow.runs.build import build
+from gradflow.runs.config import Config, validate
+from gradflow.runs.preflight import preflight
 from gradflow.training.optimizers import parameter_groups
 
 WAYS_OUT = ("use ", "choose ", "set ", "needs ", "must ", "give ")
 ERRORS = (ConfigError, ValueError, TypeError, RuntimeError, NotImplementedError)
-SMALL = ("depth=2", "width=8", "hardware=cpu", "logger.mode=disabled", "task.batch_size=3")
+PATHS = ("paths.runs=runs", "paths.sweeps=sweeps")  # whatever the environment says
+SMALL = ("depth=2", "width=8", "hardware=cpu", "logger.mode=disabled", "task.batch_size=3", *PATHS)
 TASK = ("task=adding", "task.length=12", "task.val_size=10", "task.test_size=10")
-LAYOUTS = {
-    "plain": [],
-    "bidirectional": ["model.bidirectional=true"],
-    "mean of an encoder's": ["model.readout=mean", "model.encoder=true"],
-    "skip in time": ["model.skip_time=3"],
-    "zoneout": ["model.zoneout=0.2"],
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bidirectional": {"bidirectional": True},
+    "mean of an encoder's": {"readout": "mean", "encoder": True},
+    "skip in time": {"skip_time": 3},
+    "zoneout": {"zoneout": 0.2},
 }
 
 
@@ -31,9 +38,21 @@ def words(group: str) -> list[str]:
     return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
 
 
-def attempt(compose, *overrides):
+@pytest.fixture(scope="module")
+def recurrent(compose, node) -> Callable[..., Config]:
+    """From a cell, words of other groups and keys of the model to a config."""
+    base = compose.config([*SMALL, *TASK, "model=recurrent"]).model_dump()
+
+    def make(cell: str, layout: dict[str, Any] | None = None, remedy: str | None = None, **chosen: str) -> Config:
+        nodes: dict[str, Any] = {group: node(group, word) for group, word in {"cell": cell, **chosen}.items()}
+        nodes |= {"remedy": {remedy: node("remedy", remedy)}} if remedy else {}
+        return validate({**base, **nodes, "model": base["model"] | (layout or {})})
+
+    return make
+
+
+def attempt(config: Config) -> str | dict[str, torch.Tensor | None]:
     """The gradients of one step of an admitted config; of another the line that refuses it."""
-    config = compose.config([*SMALL, *overrides])
     lines = pairs.refused(config)
     if lines:
         return lines[0]
@@ -50,7 +69,7 @@ def attempt(compose, *overrides):
     return {name: p.grad for name, p in pieces.network.named_parameters() if p.requires_grad}
 
 
-def checked(made) -> bool:
+def checked(made: str | dict[str, torch.Tensor | None]) -> bool:
     """Whether it trained; if it did not, the line must say what to change."""
     if isinstance(made, str):
         assert "\n" not in made, made
@@ -62,33 +81,38 @@ def checked(made) -> bool:
 
 
 @pytest.mark.parametrize("cell", words("cell"))
-def test_every_cell_trains_with_every_norm_and_skip_or_is_refused(compose, cell):
-    base = (*TASK, "model=recurrent", f"cell={cell}")
+def test_what_is_put_together_is_what_hydra_composes(compose, recurrent, cell):
+    typed = ["norm=layer", "skip=residual", "init=he_normal", "recurrent_init=gaussian", "remedy=tbptt"]
+    layout = ["model.readout=mean", "model.encoder=true", "model.zoneout=0.2"]
+    composed = compose.config([*SMALL, *TASK, "model=recurrent", f"cell={cell}", *typed, *layout])
+    words = dict(word.split("=") for word in typed)
+    assert recurrent(cell, {"readout": "mean", "encoder": True, "zoneout": 0.2}, **words) == composed
+
+
+@pytest.mark.usefixtures("_definitions_once")
+@pytest.mark.parametrize("cell", words("cell"))
+def test_every_cell_trains_with_every_norm_and_skip_or_is_refused(recurrent, cell):
     pairs_of_words = list(itertools.product(words("norm"), words("skip")))
-    trained = [
-        pair for pair in pairs_of_words if checked(attempt(compose, *base, f"norm={pair[0]}", f"skip={pair[1]}"))
-    ]
+    trained = [(norm, skip) for norm, skip in pairs_of_words if checked(attempt(recurrent(cell, norm=norm, skip=skip)))]
     assert {("none", "none"), ("layer", "residual"), ("layer", "rezero"), ("none", "highway")} <= set(trained)
 
 
+@pytest.mark.usefixtures("_definitions_once")
 @pytest.mark.parametrize("cell", words("cell"))
-def test_every_cell_trains_in_every_layout_or_is_refused(compose, cell):
-    base = (*TASK, "model=recurrent", f"cell={cell}")
+def test_every_cell_trains_in_every_layout_or_is_refused(recurrent, cell):
     for norm, skip in (("none", "none"), ("layer", "residual"), ("batch", "highway")):
         layouts = [
-            name
-            for name, layout in LAYOUTS.items()
-            if checked(attempt(compose, *base, f"norm={norm}", f"skip={skip}", *layout))
+            name for name, layout in LAYOUTS.items() if checked(attempt(recurrent(cell, layout, norm=norm, skip=skip)))
         ]
         assert {"plain", "bidirectional", "mean of an encoder's", "zoneout"} <= set(layouts)
 
 
+@pytest.mark.usefixtures("_definitions_once")
 @pytest.mark.parametrize("cell", words("cell"))
-def test_every_init_fills_every_cell(compose, cell):
-    base = (*TASK, "model=recurrent", f"cell={cell}")
-    inits = [init for init in words("init") if checked(attempt(compose, *base, f"init={init}"))]
+def test_every_init_fills_every_cell(recurrent, cell):
+    inits = [init for init in words("init") if checked(attempt(recurrent(cell, init=init)))]
     assert len(inits) >= 10
-    assert all(checked(attempt(compose, *base, f"recurrent_init={init}")) for init in words("recurrent_init"))
+    assert all(checked(attempt(recurrent(cell, recurrent_init=init))) for init in words("recurrent_init"))
 
 
 @pytest.mark.parametrize("task", [t for t in words("task") if t not in ("gaussian_teacher",)])
@@ -138,9 +162,8 @@ def test_what_does_not_go_together_is_refused_in_one_line(compose, overrides, sa
 
 @pytest.mark.parametrize("cell", words("cell"))
 @pytest.mark.parametrize("remedy", ["tbptt", "horizon", "recurrent_l1", "recurrent_l2", "spectral_clipping"])
-def test_every_remedy_of_the_time_axis_goes_with_every_cell_or_is_refused(compose, cell, remedy):
-    config = compose.config([*SMALL, *TASK, "model=recurrent", f"cell={cell}", f"remedy={remedy}"])
-    lines = preflight(config)
+def test_every_remedy_of_the_time_axis_goes_with_every_cell_or_is_refused(recurrent, cell, remedy):
+    lines = preflight(recurrent(cell, remedy=remedy))
     assert len(lines) <= 1
     assert all(any(way in line for way in WAYS_OUT) for line in lines), lines
 

@@ -22,7 +22,7 @@ MISTAKES = [
     ("+trainer.max_stesp=3", ["trainer.max_stesp=3: unknown key", "did you mean 'max_steps'?"]),
     ("+paths.run=x", ["paths.run=x: unknown key", "allowed: data, runs, sweeps", "did you mean 'runs'?"]),
     ("activation=rleu", ["activation=rleu: unknown value", "linear, maxout", "did you mean 'relu'?"]),
-    ("trainer=dflt", ["trainer=dflt: unknown value", "allowed: default", "did you mean 'default'?"]),
+    ("trainer=dflt", ["trainer=dflt: unknown value", "allowed: ddp, default", "did you mean 'default'?"]),
     ("experiment=mnist_mpl", ["experiment=mnist_mpl: unknown value", "did you mean 'mnist_mlp'?"]),
     ("optimizer=null", ["optimizer=null: unknown value", "allowed: adagrad, adam, adamw, rmsprop, sgd"]),
     ("~optimizer", ["~optimizer: unknown value", "allowed: adagrad, adam, adamw, rmsprop, sgd"]),

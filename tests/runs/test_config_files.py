@@ -7,12 +7,15 @@ import torch
 from omegaconf import OmegaConf
 
 from gradflow.resources import conf_dir
-from gradflow.runs.build import preflight, prepare_data
+from gradflow.runs.build import prepare_data
 from gradflow.runs.config import FACTORS
 from gradflow.runs.execute import execute
 from gradflow.runs.identity import labels
+from gradflow.runs.preflight import preflight
 from gradflow.runs.stop import Stop
 from gradflow.sweeps.plan import make_plan
+from gradflow.tasks import torchvision_data
+from gradflow.tasks.resident import Split
 
 
 def files(group: str) -> list[str]:
@@ -76,6 +79,19 @@ def without_a_gpu(faults: list[str]) -> list[str]:
     return [line for line in faults if torch.cuda.is_available() or not line.startswith("hardware.device=cuda")]
 
 
+@pytest.fixture
+def _scored_on_few(monkeypatch):
+    """Real images, and 256 of each split to be scored: all 15,000 take a deep network on a CPU a minute."""
+    whole = torchvision_data.read
+
+    def read(*arguments):
+        splits = whole(*arguments)
+        return splits | {name: Split(splits[name].x[:256], splits[name].y[:256]) for name in ("val", "test")}
+
+    monkeypatch.setattr(torchvision_data, "read", read)
+
+
+@pytest.mark.usefixtures("_scored_on_few")
 @pytest.mark.parametrize("name", files("experiment"))
 def test_every_experiment_runs_for_a_step(compose, data_dir, tmp_path, name):
     typed = [f"experiment={name}", "trainer.max_steps=1", "logger.mode=disabled"]

@@ -266,7 +266,7 @@ def test_a_stop_does_not_wait_for_a_long_evaluation(configure, undisturbed, evid
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, f"on_{phase}_epoch_start", ask_and_begin)
-        patch.setattr("gradflow.runs.recorder.PATIENCE", -1.0)
+        patch.setattr("gradflow.runs.lockstep.PATIENCE", -1.0)
         assert train(config, stop).state == "preempted"
     assert train(config).state == "completed"
     assert evidence(path_of(config)) == undisturbed(config)

@@ -8,10 +8,10 @@ import torch
 from torch._dynamo.utils import counters
 
 from gradflow import cli
-from gradflow.runs.build import preflight
 from gradflow.runs.execute import execute
 from gradflow.runs.hardware import compiled, device_of, missing_hardware, set_switches
 from gradflow.runs.identity import run_id
+from gradflow.runs.preflight import preflight
 from gradflow.runs.stop import Stop
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -44,8 +44,6 @@ CPU, TURING, HOPPER, APPLE = {}, {"cuda": (7, 5)}, {"cuda": (9, 0)}, {"mps": Tru
         (APPLE, ["precision=tf32"], ["hardware.precision=tf32", "finds only mps", "use 32"]),
         (TURING, ["precision=tf32"], ["hardware.precision=tf32", "compute capability is 7.5", "use 32"]),
         (APPLE, ["precision=64"], ["hardware.precision=64", "no float64", "hardware.device=cpu"]),
-        (HOPPER, ["devices=2"], ["hardware.devices=2: a run uses one device for now", "-j"]),
-        (CPU, ["devices=4"], ["hardware.devices=4: a run uses one device for now", "-j"]),
         ({"programs": ()}, ["compile=true"], ["hardware.compile=true", "C++ compiler", "install one"]),
     ],
     ids=str,
@@ -82,6 +80,29 @@ def test_what_a_machine_has_is_taken(configure, machine, has, asked, device):
     config = configure("hardware.device=auto", *(f"hardware.{word}" for word in asked))
     assert missing_hardware(config) is None
     assert device_of(config.hardware) == device
+
+
+@pytest.mark.parametrize(
+    ("has", "words", "told"),
+    [
+        (HOPPER, ["devices=2"], ["trainer.devices=2: torch finds 1 CUDA GPU here", "use trainer.devices=1"]),
+        (APPLE, ["devices=2"], ["trainer.devices=2: torch trains on one Apple GPU alone", "hardware.device=cpu"]),
+        (CPU, ["devices=3"], ["task.batch_size=64 does not divide among 3 processes", "use a multiple"]),
+        (CPU, ["devices=2", "num_nodes=2"], ["trainer.num_nodes=2", "srun or torchrun", "slurm/train_ddp.sbatch"]),
+    ],
+    ids=str,
+)
+def test_several_processes_that_cannot_start_are_refused_in_one_line(configure, machine, monkeypatch, has, words, told):
+    machine(**has)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(has.get("cuda", ())) // 2)
+    config = configure("hardware.device=auto", *(f"trainer.{word}" for word in words))
+    line = missing_hardware(config)
+    assert [part for part in told if part not in line] == []
+    assert "\n" not in line
+    assert preflight(config) == [line]
+    outcome = execute(config, [], Stop())
+    assert outcome.state == "failed"
+    assert line in outcome.error
 
 
 @pytest.mark.parametrize("command", ["train", "sweep"])

@@ -54,7 +54,7 @@ CHANGES = [
     *("optimizer=adam", "optimizer.lr=0.02", "optimizer.momentum=0.8", "optimizer.nesterov=true"),
     *("optimizer.weight_decay=0.1", "scheduler=cosine", "task.view=flat", "task.standardize=false"),
     *("dropout=0.1", "alpha_dropout=0.1", "input_noise=0.1", "label_smoothing=0.1", "hardware.compile=true"),
-    *("hardware.device=cpu", "hardware.threads=4", "hardware.precision=64", "hardware.devices=2"),
+    *("hardware.device=cpu", "hardware.threads=4", "hardware.precision=64", "trainer=ddp"),
     *("remedy=warmup", "remedy=clip_norm", "remedy=[clip_norm,warmup]", "remedy=[warmup,clip_norm]"),
     *("model=recurrent", "model=recurrent cell=lstm", "model=recurrent cell=lstm cell.forget_bias=2"),
     *("model=recurrent recurrent_init=identity", "model=recurrent recurrent_init.gain=0.5", "model=esn"),
@@ -78,6 +78,8 @@ def test_every_scientific_field_changes_the_id(identify):
         (["remedy=none"], ["remedy=[]"]),
         (["depth=4", "seed=3"], ["seed=3", "depth=4"]),
         (["norm=none"], []),
+        (["trainer.devices=2", "trainer.num_nodes=2"], ["trainer=ddp", "trainer.devices=4"]),
+        (["trainer=ddp", "trainer.devices=1"], []),
         (["experiment=vanishing_sigmoid"], ["activation=sigmoid", "init=fan_in_uniform", "depth=30"]),
     ],
     ids=str,
@@ -123,6 +125,11 @@ def test_labels_tell_every_part_of_the_recipe_and_lists_in_one_word(compose):
     told = labels(compose.config(["norm=batch", "skip=residual", "width=[8,4]", "optimizer=adam", "depth=2"]))
     assert told["recipe"] == "relu · he_normal · batch · residual"
     assert (told["width"], told["optimizer.betas"]) == ("8,4", "0.9,0.999")
+
+
+def test_several_processes_are_told(compose):
+    told = labels(compose.config(["trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hardware=cpu"]))
+    assert (told["hardware"], told["hardware.devices"]) == ("8 × cpu 32", 8)
 
 
 def test_a_choice_without_effect_leaves_the_id_alone(compose):

@@ -8,7 +8,7 @@ import pytest
 from gradflow.runs.stop import Stop
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_is_a_wish_and_afterwards_means_what_it_did_before(number):
     before = signal.getsignal(number)
     stop = Stop()

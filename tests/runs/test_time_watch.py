@@ -75,6 +75,16 @@ def test_looking_changes_nothing(trained, extra):
     assert alone["time"] is None
 
 
+def test_a_probe_is_not_taken_for_the_training_step(trained):
+    """What other instruments measure at a step is the same whether the time axis is probed before it or not."""
+    measured = "cell=rnn", "instruments.every_n_steps=3", "instruments.measure=[grad_norm,delta_norm,activation_stats]"
+    _, _, probed = trained(*measured, "instruments.time_every_n_steps=3")
+    _, _, alone = trained(*measured, "instruments.time_every_n_steps=null")
+    rest = [row for row in probed if row["quantity"] in {row["quantity"] for row in alone}]
+    assert len(rest) > 20
+    assert [row["value"] for row in rest] == pytest.approx([row["value"] for row in alone], rel=1e-5)
+
+
 def test_the_result_says_how_far_the_gradient_reaches_and_when_the_task_was_solved(trained):
     _, result, _ = trained("cell=rnn", "recurrent_init=spectral_radius", "recurrent_init.radius=0.2")
     assert result["solved"] == {"criterion": "mse ≤ 0.05", "step": None}

@@ -5,11 +5,12 @@ import hashlib
 import pytest
 
 from gradflow.errors import ConfigError
-from gradflow.runs.build import preflight
+from gradflow.runs.preflight import preflight
 from gradflow.runs.compose import composer
 from gradflow.runs.identity import run_id
 from gradflow.sweeps import launch
-from gradflow.sweeps.plan import Refused, cells_of, check, make_plan
+from gradflow.sweeps.grid import ask
+from gradflow.sweeps.plan import Refused, check, make_plan
 
 
 @pytest.fixture
@@ -137,10 +138,12 @@ def test_an_altered_sweep_may_be_given_its_name(named):
     assert len({make_plan(compose, words, "")[0].name for words in orders}) == 1
 
 
-def test_a_sweep_without_a_name_is_named_after_its_runs():
-    one, other, same = (typed(*words)[0].name for words in (["depth=2,3"], ["depth=2,4"], ["depth=3,2"]))
+def test_a_sweep_without_a_name_is_named_after_its_words_in_any_order():
+    words = [["depth=2,3", "seed=1"], ["seed=1", "depth=2,3"], ["depth=2,3", "seed=1", "paths.data=elsewhere"]]
+    one, *same = (typed(*each)[0].name for each in [*words, ["depth=2,4", "seed=1"]])
+    *same, other = same
     assert one.startswith("sweep-")
-    assert one == same != other
+    assert set(same) == {one} != {other}
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -234,5 +237,5 @@ def test_a_misspelt_choice_inside_a_sweep_file_is_told_like_a_typed_one(named, t
 )
 def test_words_that_mean_no_sweep_are_refused(words, told):
     with composer() as compose, pytest.raises(ConfigError) as caught:
-        cells_of(compose, words)
+        ask(compose, words)
     assert [part for part in told if part not in str(caught.value)] == []

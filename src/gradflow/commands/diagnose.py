@@ -32,9 +32,10 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
 
     from gradflow.diagnosis.thresholds import overridden
     from gradflow.results import diagnoses
+    from gradflow.runs.locate import folder_of
 
     limits = overridden(options.thresholds) if options.thresholds else None
-    found = diagnoses.of(diagnoses.folder_of(options.folder), limits)
+    found = diagnoses.of(folder_of(options.folder), limits)
     for problem in found.problems:
         print(f"gradflow: {problem}", file=sys.stderr)
     if options.format == "json":

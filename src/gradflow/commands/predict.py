@@ -39,9 +39,10 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     """What theory says, without training."""
     from rich.console import Console
 
-    from gradflow.runs.build import check_keys, preflight
+    from gradflow.runs.build import check_keys
     from gradflow.runs.compose import composer
     from gradflow.runs.identity import labels, run_id
+    from gradflow.runs.preflight import preflight
 
     with composer(options.config_dir) as compose:
         config = compose.config(options.overrides)

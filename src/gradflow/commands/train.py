@@ -52,11 +52,15 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     from gradflow.runs.credentials import check_logger
     from gradflow.runs.identity import run_id
     from gradflow.runs.pairs import questioned
+    from gradflow.runs.ranks import follows, launched, processes
     from gradflow.runs.record import is_done
     from gradflow.runs.stop import Stop
 
     path = Path(config.paths.runs) / run_id(config)
-    if is_done(path):
+    if follows(config):
+        return _follow(config, options.overrides)
+    of_several = processes(config) > 1 and launched() is not None  # who decide together
+    if is_done(path) and not of_several:
         print("trained before:")
         return _tell_result(path, hint=bool(config.instruments.intervals()))
     check_logger(config)
@@ -80,9 +84,29 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     return _tell_result(path)
 
 
+def _follow(config: Config, overrides: list[str]) -> int:
+    """Train this process's share; the process of rank 0 sees to the rest, and tells of it."""
+    from gradflow.runs.execute import execute
+    from gradflow.runs.preflight import preflight
+    from gradflow.runs.stop import Stop
+
+    faults = preflight(config)
+    if faults:
+        raise ConfigError(*faults)
+    stop = Stop()
+    with stop.on_signals():
+        outcome = execute(config, overrides, stop)
+    if outcome.state == "preempted":
+        return 128 + int(stop.signal or signal.SIGTERM)
+    if outcome.state == "failed":
+        print(f"gradflow: {outcome.error}", file=sys.stderr)
+    return FAILED if outcome.state in ("busy", "failed") else OK
+
+
 def _check_one(config: Config) -> None:
     """Refuse a run that cannot start."""
-    from gradflow.runs.build import preflight, prepare_data
+    from gradflow.runs.build import prepare_data
+    from gradflow.runs.preflight import preflight
 
     faults = preflight(config) or prepare_data([config])
     if faults:

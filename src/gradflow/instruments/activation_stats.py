@@ -28,7 +28,8 @@ class ActivationStats(Instrument):
     2020).
 
     Where a block has several activations their elements and units are counted together. Only the first `examples` of a
-    batch are looked at; batches of one update and processes add up, and every process must run the same activations.
+    batch, of all processes together, are looked at; batches of one update add up, and every process must run the same
+    activations.
     φ(−∞) and φ(∞) are found numerically; an activation that has none on one side, as ReLU, or the same on both, cannot
     be saturated, and a block of only such ones has no row. A unit is a feature of z: along axis 1 of images (4 axes or
     more), along the last axis otherwise; an activation module that is called several times within a block has the same

@@ -18,8 +18,8 @@ class DerivativeChain(Instrument):
     besides: it explains a vanishing gradient and does not predict its size.
 
     Blocks come in the order in which they are watched, a head nearest the loss; one without an activation has no row.
-    Only the first `examples` of a batch are looked at; batches of one update and processes add up, and every process
-    must run the same activations.
+    Only the first `examples` of a batch, of all processes together, are looked at; batches of one update add up, and
+    every process must run the same activations.
     """
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from gradflow.instruments import probing, ranks
 from gradflow.instruments.blocks import Block
 from gradflow.instruments.instrument import Instrument, Named, first
 from gradflow.instruments.slopes import Pass, evaluated, is_activation, may_widen
@@ -72,7 +73,7 @@ class Observer:
         if see["activated"] or see["mapped"]:
             for module in self.model.modules():
                 if see["activated"] and is_activation(module):
-                    examples = max(i.examples for i in see["activated"])
+                    examples = ranks.share(max(i.examples for i in see["activated"]))
                     self._handles.append(
                         module.register_forward_pre_hook(self._activation_hook(see["activated"], examples))
                     )
@@ -106,7 +107,8 @@ class Observer:
 
     def _order_hook(self, block: Block) -> Any:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if torch._C._current_graph_task_id() == -1:  # a checkpoint computes its parts once more from the last on
+            # a checkpoint computes its parts once more from the last on
+            if torch._C._current_graph_task_id() == -1 and not probing.under_way():
                 self.order.append(block)
 
         return hook
@@ -162,7 +164,7 @@ class Observer:
 
     def _counts(self, module: nn.Module) -> bool:
         """Whether this pass is one through which the gradient flows."""
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or probing.under_way():
             return False
         if torch._C._current_graph_task_id() != -1:  # inside a backward pass: a checkpoint computes once more
             return id(module) not in self._passed

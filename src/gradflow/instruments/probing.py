@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import nn
+
+_under_way: ContextVar[bool] = ContextVar("probing", default=False)
+
+
+def under_way() -> bool:
+    """Whether a pass that is made now is a probe's, which those who watch the training step must leave out."""
+    return _under_way.get()
 
 
 @contextmanager
@@ -25,9 +33,11 @@ def probing(module: nn.Module) -> Iterator[None]:
     ]
     weights = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
     with torch.random.fork_rng(devices), torch.enable_grad():
+        before_it = _under_way.set(True)
         try:
             yield
         finally:
+            _under_way.reset(before_it)
             with torch.no_grad():
                 for parameter, before in weights:
                     if not torch.equal(parameter, before):

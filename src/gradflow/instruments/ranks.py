@@ -14,6 +14,14 @@ def world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def share(examples: int) -> int:
+    """How many of a batch's first examples this process has, where rank r of n has every n-th of them from r on; one at
+    least. Not a collective."""
+    if world() == 1:
+        return examples
+    return max(1, -(-(examples - dist.get_rank()) // world()))
+
+
 def mean(values: Tensor) -> Tensor:
     """The mean over those processes that have a number; `ABSENT` where none has."""
     if world() == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,19 +45,6 @@ class Diagnoses:
     cases: list[Case]
     single: bool
     problems: list[str]
-
-
-def folder_of(asked: Path) -> Path:
-    """The folder that is meant by a path, or by the id of a run in the folder of runs.
-
-    Raises:
-        ConfigError: if there is neither.
-    """
-    runs = Path(os.environ.get("GRADFLOW_RUNS_DIR", "runs"))
-    for folder in (asked, runs / asked):
-        if folder.is_dir():
-            return folder
-    raise ConfigError(f"{asked}: no such folder, and no run in {runs} has this id; give a run's, e.g. runs/RUN_ID")
 
 
 def of(folder: Path, limits: Thresholds | None = None) -> Diagnoses:

@@ -1,4 +1,4 @@
-"""From a config to Python objects, and the check of that before anything trains."""
+"""From a config to Python objects."""
 
 from __future__ import annotations
 
@@ -17,23 +17,16 @@ from pydantic import ConfigDict, ValidationError, create_model
 from torch import Tensor, nn
 
 from gradflow.errors import ConfigError, choose_from
-from gradflow.instruments.panel import make_instruments
 from gradflow.models.initialize import initialize
 from gradflow.models.network import InputNoise, Network
 from gradflow.models.parts import Parts
-from gradflow.models.weights import Weight, weights
 from gradflow.rng import stream
-from gradflow.runs import pairs
 from gradflow.runs.config import FACTORS, Config, explain
-from gradflow.runs.hardware import missing_hardware
 from gradflow.tasks.task import Task
 from gradflow.training.budget import Budget
-from gradflow.training.optimizers import parameter_groups
-from gradflow.training.remedy import Remedy, the_loss, the_pretraining
+from gradflow.training.remedy import Remedy
 
-# What conf/model/recurrent.yaml brings; of cells that fill their recurrent weights themselves it says nothing.
-STANDS_FOR_ITSELF = {"_target_": "gradflow.models.initializers.orthogonal", "gain": 1.0}
-REHEARSED = 4  # steps of a sequence that a network of any length is checked with
+Factory = Callable[[str, dict[str, Any]], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -66,84 +59,12 @@ def build(config: Config) -> Pieces:
     return pieces
 
 
-def preflight(config: Config) -> list[str]:
-    """Build a run on torch's meta device, which has shapes but no memory, and pass one batch through it.
-
-    Returns:
-        What is wrong, one line each; empty if the run can start.
-    """
-    faults = check_keys(config) or pairs.refused(config)
-    if faults:
-        return faults
-    try:
-        rehearse(config)
-    except ConfigError as error:
-        return list(error.lines)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
-        # what torch or a definition from elsewhere says of parts that do not fit: the person's to mend, not a crash
-        return [_first_line(error)]
-    if config.hardware.precision == "16-mixed" and config.instruments.loss_scale is not None:
-        return ["instruments.loss_scale does not go with hardware.precision=16-mixed: float16 would overflow"]
-    try:
-        make_instruments(config.instruments.intervals(), 1)
-    except ConfigError as error:
-        return list(error.lines)
-    missing = missing_hardware(config)
-    return [missing] if missing else []
-
-
-def rehearse(config: Config) -> tuple[Pieces, Tensor]:
-    """Put a run together on the meta device and pass one batch through it.
-
-    Returns:
-        Its pieces, uninitialised, and the network's output for a batch of two examples.
-
-    Raises:
-        ConfigError, ValueError, TypeError, RuntimeError: for parts that do not go together.
-    """
-    with torch.device("meta"):
-        pieces = assemble(config)
-        batch = torch.empty(min(2, pieces.task.batch_size), *pieces.task.input_shape)
-        if pieces.network.any_length:
-            batch = batch[:, :REHEARSED]
-        elif pieces.task.shortest is not None:
-            raise ConfigError(
-                f"task={pieces.task.name} has sequences of {pieces.task.shortest} to {pieces.task.input_shape[0]} "
-                "steps, but this model takes one length: use model=recurrent or model=esn"
-            )
-        out: Tensor = pieces.network(batch)
-        for remedy in pieces.remedies:
-            remedy.prepare(pieces.network, pieces.task, pieces.budget.total)
-        the_pretraining(pieces.remedies)
-        the_loss(pieces.remedies)
-    positions = batch.shape[1:2] if pieces.task.every_step else ()
-    if out.shape != (len(batch), *positions, pieces.task.outputs):
-        raise ConfigError(
-            f"the network's output has shape {tuple(out.shape)}, but the task needs {pieces.task.outputs} outputs"
-            + (" at every step of a sequence: use model=recurrent or model=esn" if positions else "")
-        )
-    pieces.make_optimizer(parameter_groups(pieces.network))
-    pieces.schedule(0, pieces.budget.total)
-    activation = factory("activation", config.activation)
-    if config.recurrent_init is not None:
-        if config.recurrent_init != STANDS_FOR_ITSELF and all(w.role != "recurrent" for w in weights(pieces.network)):
-            name = config.recurrent_init["_target_"].rpartition(".")[2]
-            raise ConfigError(
-                f"recurrent_init={name} reaches no weight of this cell, whose recurrent weights are part of its "
-                "definition: leave recurrent_init=orthogonal, which stands for it, or use another cell"
-            )
-        square = Weight(torch.empty(3, 3), role="recurrent", activation=activation)
-        _make("recurrent_init", config.recurrent_init, square, torch.Generator())
-    _make("init", config.init, Weight(torch.empty(3, 3), role="head", activation=activation), torch.Generator())
-    return pieces, out
-
-
 def prepare_data(configs: Iterable[Config]) -> list[str]:
     """See to it, once per data set, that the data are there; what is wrong, one line each."""
     faults: list[str] = []
     for config in {(repr(config.task), config.paths.data): config for config in configs}.values():
         try:
-            _make("task", config.task).prepare(Path(config.paths.data))
+            make("task", config.task).prepare(Path(config.paths.data))
         except ConfigError as error:
             faults += error.lines
     return faults
@@ -151,28 +72,33 @@ def prepare_data(configs: Iterable[Config]) -> list[str]:
 
 def check_keys(config: Config) -> list[str]:
     """Compare each factor's keys and values with the parameters of the Python definition it names."""
-    faults: list[str] = []
+    return [fault for name, node in factors(config).items() for fault in check_node(name, node)]
+
+
+def factors(config: Config) -> dict[str, dict[str, Any]]:
+    """Every node of a config that names a Python definition, by its key."""
     nodes = {name: node for name in FACTORS if (node := getattr(config, name)) is not None}
-    nodes |= {f"remedy.{name}": node for name, node in config.remedy.items()}
-    for name, node in nodes.items():
+    return nodes | {f"remedy.{name}": node for name, node in config.remedy.items()}
+
+
+def check_node(name: str, node: dict[str, Any]) -> list[str]:
+    """`check_keys` for one factor."""
+    try:
+        keys, model = _signature(node["_target_"])
+    except LookupError as error:
+        return [f"{name}._target_={node['_target_']}: {error.args[0]}"]
+    given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
+    if model is not None:
         try:
-            keys, model = _signature(node["_target_"])
-        except LookupError as error:
-            faults.append(f"{name}._target_={node['_target_']}: {error.args[0]}")
-            continue
-        given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
-        if model is not None:
-            try:
-                model.model_validate(given)
-            except ValidationError as error:
-                faults += explain(error, given, f"{name}.", keys)
-        elif keys:
-            faults += [
-                f"{name}.{key}={value}: unknown key; {choose_from(key, keys)}"
-                for key, value in given.items()
-                if key not in keys
-            ]
-    return faults
+            model.model_validate(given)
+        except ValidationError as error:
+            return explain(error, given, f"{name}.", keys)
+        return []
+    return [
+        f"{name}.{key}={value}: unknown key; {choose_from(key, keys)}"
+        for key, value in given.items()
+        if keys and key not in keys
+    ]
 
 
 @cache
@@ -208,11 +134,11 @@ def factory(name: str, node: dict[str, Any]) -> Callable[..., Any]:
 
     Hydra decides whether a config may name it; its wrapper, which would decide anew at every call, is taken off.
     """
-    wrapped = _make(name, {**node, "_partial_": True})
+    wrapped = make(name, {**node, "_partial_": True})
     return partial(wrapped.func, *wrapped.args, **wrapped.keywords)
 
 
-def _make(name: str, node: dict[str, Any], *given: Any) -> Any:
+def make(name: str, node: dict[str, Any], *given: Any) -> Any:
     """Call the definition a node names; mistakes come back in its own words."""
     try:
         return instantiate(node, *given)
@@ -221,31 +147,70 @@ def _make(name: str, node: dict[str, Any], *given: Any) -> Any:
         if isinstance(cause, ConfigError):
             raise cause from None
         if isinstance(cause, ValueError | TypeError):
-            raise ConfigError(_first_line(cause)) from error
-        raise ConfigError(f"{name}: {_first_line(error)}") from error
+            raise ConfigError(first_line(cause)) from error
+        raise ConfigError(f"{name}: {first_line(error)}") from error
 
 
 def assemble(config: Config) -> Pieces:
     """The same uninitialised, on the current device."""
-    task: Task = _make("task", config.task)
-    if config.label_smoothing:
-        task = task.with_label_smoothing(config.label_smoothing)
-    activation, norm, skip = (factory(name, getattr(config, name)) for name in ("activation", "norm", "skip"))
+    task = smoothed(make("task", config.task), config)
+    return Pieces(
+        task,
+        make_network(config, task),
+        partial(make, "optimizer", config.optimizer),
+        factory("scheduler", config.scheduler),
+        budget(config, task),
+        [make(f"remedy.{name}", node, config.seed) for name, node in config.remedy.items()],
+    )
+
+
+def smoothed(task: Task, config: Config) -> Task:
+    """The task with the config's label smoothing."""
+    return task.with_label_smoothing(config.label_smoothing) if config.label_smoothing else task
+
+
+def make_network(config: Config, task: Task, factory: Factory = factory) -> Network:
+    """The uninitialised network, on the current device.
+
+    Args:
+        factory: as `factory`; one that remembers serves those who make many.
+    """
     width = config.width if isinstance(config.width, int) else tuple(config.width)
     parts = Parts(
         config.depth,
         width,
-        activation,
-        norm,
-        skip,
+        factory("activation", config.activation),
+        factory("norm", config.norm),
+        factory("skip", config.skip),
         config.dropout,
         config.alpha_dropout,
         factory("cell", config.cell) if config.cell is not None else None,
         task.every_step,
     )
-    network: Network = _make("model", config.model, task.input_shape, task.outputs, parts)
+    network: Network = called("model", factory("model", config.model), task.input_shape, task.outputs, parts)
     if config.input_noise:
         network.stem = nn.Sequential(InputNoise(config.input_noise), network.stem)
+    return network
+
+
+def called(name: str, definition: Callable[..., Any], *given: Any) -> Any:
+    """Call a definition that `factory` has found; mistakes come back in its own words, as from `make`."""
+    try:
+        return definition(*given)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(first_line(error)) from error
+    except Exception as error:
+        raise ConfigError(f"{name}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def budget(config: Config, task: Task) -> Budget:
+    """How long a run trains.
+
+    Raises:
+        ConfigError: for epochs of a task that has none.
+    """
     trainer = config.trainer
     total = trainer.max_steps
     if trainer.max_epochs is not None:
@@ -255,16 +220,10 @@ def assemble(config: Config) -> Pieces:
                 "epochs: set trainer.max_epochs=null and trainer.max_steps, or task.train_size to a number"
             )
         total = trainer.max_epochs * task.steps_per_epoch
-    return Pieces(
-        task,
-        network,
-        partial(_make, "optimizer", config.optimizer),
-        factory("scheduler", config.scheduler),
-        Budget(total, trainer.log_every_n_steps, trainer.val_every_n_steps, trainer.checkpoint_every_n_steps),
-        [_make(f"remedy.{name}", node, config.seed) for name, node in config.remedy.items()],
-    )
+    return Budget(total, trainer.log_every_n_steps, trainer.val_every_n_steps, trainer.checkpoint_every_n_steps)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

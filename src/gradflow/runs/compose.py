@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +24,19 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gradflow.errors import ConfigError, choose_from
 from gradflow.resources import conf_dir
 from gradflow.runs.config import Config, validate
+from gradflow.runs.setting import set_value
 
 HIDDEN_GROUPS = ("sweep", "launcher", "tune", "hydra")  # not part of a run's config
 LIST_GROUPS = ("remedy",)  # of which a run can have several values, in an order
 OPTIONAL_GROUPS = ("cell", "recurrent_init", "experiment")  # null stands for no choice
-# Mappings whose keys a person chooses, as a list or a mapping that takes the place of the whole, or one by one.
-OPEN = ("instruments.measure",)
 NONE = "none"  # the value of such a group that stands for the empty list
 
 
@@ -43,13 +45,17 @@ class Composer:
 
     Args:
         loader: Hydra's, which knows the groups.
+        config_dir: the person's own folder, if there is one.
     """
 
-    def __init__(self, loader: ConfigLoader) -> None:
-        self.loader = loader
+    def __init__(self, loader: ConfigLoader, config_dir: str | None = None) -> None:
+        self.loader, self.config_dir = loader, config_dir
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override] = {}  # the cells of a grid repeat the same few texts
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._composed: dict[tuple[str, ...], DictConfig | ConfigError] = {}
+        self._values: dict[str, list[str]] = {}  # Hydra would look into the folders anew each time
+        self._known: dict[str, bool] = {}
+        self._loaded: dict[str, ConfigResult | None] = {}
 
     def groups(self) -> dict[str, list[str]]:
         """Every config group with its values."""
@@ -57,7 +63,9 @@ class Composer:
         return {name: self.values(name) for name in sorted(names) if name not in HIDDEN_GROUPS}
 
     def values(self, group: str) -> list[str]:
-        return list(self.loader.get_group_options(group))
+        if group not in self._values:
+            self._values[group] = list(self.loader.get_group_options(group))
+        return self._values[group]
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Read overrides by Hydra's grammar.
@@ -109,13 +117,13 @@ class Composer:
                 faults.append(f"{override.input_line}: no key before '='; write key=value, e.g. depth=10")
             elif override.is_sweep_override():
                 faults.append(f"{override.input_line}: several values make a sweep; use 'gradflow sweep'")
-            elif name.split(".")[0] == "hydra" or name.split("/")[0] in HIDDEN_GROUPS:
+            elif is_hidden(override):
                 faults.append(f"{override.input_line}: unknown key for one run; {choose_from(name, self._top())}")
-            elif self._is_group(override):
+            elif self.is_group(override):
                 if override.value() is None and name in OPTIONAL_GROUPS:
                     absent.append(name)
                     continue
-                fault = self._group_fault(override)
+                fault = self.group_fault(override)
                 if override.type is OverrideType.ADD and name in (*self._top(), *OPTIONAL_GROUPS):
                     fault = f"{name} has a value already; write it without '+'"
                 if fault:
@@ -131,7 +139,7 @@ class Composer:
             for name in absent:
                 config.pop(name, None)
         for override in values:
-            fault = self._not_chosen(config, override) or _set(config, override)
+            fault = self._not_chosen(config, override) or set_value(config, override)
             if fault:
                 faults.append(fault)
         if faults:
@@ -154,17 +162,52 @@ class Composer:
         known = self.values(group)
         if name not in known:
             raise ConfigError(f"{typed or f'{group}={name}'}: unknown value; {choose_from(name, known)}")
-        found = self.loader.repository.load_config(f"{group}/{name}")  # type: ignore[attr-defined]
+        found = self._load(f"{group}/{name}")
+        assert found is not None
         content = OmegaConf.to_container(found.config, resolve=True)
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}
 
-    def _is_group(self, override: Override) -> bool:
-        name, value = override.key_or_group, override.value()
-        known = self.loader.repository.group_exists(name)  # type: ignore[attr-defined]
-        return bool(known) and not isinstance(value, dict if name in LIST_GROUPS else dict | list)
+    def plain_file(self, group: str, name: str) -> dict[str, Any] | None:
+        """What a file puts under the key of its group, if that is all it does: no defaults list, no package of its
+        own, no interpolation."""
+        loaded = self._load(f"{group}/{name}")
+        if "/" in group or loaded is None or loaded.header.get("package") is not None or loaded.defaults_list:
+            return None
+        if not isinstance(loaded.config, DictConfig):
+            return None
+        content = OmegaConf.to_container(loaded.config, resolve=False)
+        said = repr(content)
+        return None if "${" in said or "???" in said or not isinstance(content, dict) else content  # type: ignore[return-value]
 
-    def _group_fault(self, override: Override) -> str | None:
+    def written_once(self, groups: Sequence[str]) -> set[str]:
+        """The groups, of a composition, under whose key one file alone writes: the one that is chosen."""
+        defaults = self.loader.compute_defaults_list("train", list(groups), RunMode.RUN).defaults
+        written, chosen = Counter[str](), Counter[str]()
+        for default in defaults:
+            path, package = str(default.config_path), default.package or ""
+            if package.split(".")[0] == "hydra":
+                continue
+            loaded = self._load(path)
+            if loaded is None or "${" in str(loaded.defaults_list):
+                return set()  # one file is chosen by another's name
+            written.update([package.split(".")[0]] if package else map(str, loaded.config))
+            chosen[path.rpartition("/")[0]] += 1
+        return {group for group in chosen if written[group] == chosen[group] == 1}
+
+    def _load(self, path: str) -> ConfigResult | None:
+        if path not in self._loaded:
+            self._loaded[path] = self.loader.repository.load_config(path)  # type: ignore[attr-defined]
+        return self._loaded[path]
+
+    def is_group(self, override: Override) -> bool:
+        """Whether it chooses a file of a config group, or several."""
+        name, value = override.key_or_group, override.value()
+        if name not in self._known:
+            self._known[name] = bool(self.loader.repository.group_exists(name))  # type: ignore[attr-defined]
+        return self._known[name] and not isinstance(value, dict if name in LIST_GROUPS else dict | list)
+
+    def group_fault(self, override: Override) -> str | None:
         """What is wrong with the value, or the list of values, of a config group."""
         name, value = override.key_or_group, override.value()
         known = self.values(name)
@@ -201,12 +244,15 @@ class Composer:
             try:
                 self._composed[groups] = compose("train", overrides=list(groups))
             except (ConfigCompositionException, HydraException, OmegaConfBaseException) as error:
-                raise ConfigError(self._composition_fault(error, groups)) from None
+                self._composed[groups] = ConfigError(self._composition_fault(error, groups))
             except yaml.MarkedYAMLError as error:
                 mark = error.problem_mark
                 where = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
-                raise ConfigError(f"{where}: not YAML ({error.problem})") from None
-        return self._composed[groups]
+                self._composed[groups] = ConfigError(f"{where}: not YAML ({error.problem})")
+        found = self._composed[groups]
+        if isinstance(found, ConfigError):
+            raise ConfigError(*found.lines)
+        return found
 
     def _composition_fault(self, error: Exception, groups: tuple[str, ...]) -> str:
         """Hydra's message about a defaults list, with the nearest match where a file is missing."""
@@ -239,7 +285,7 @@ def composer(config_dir: str | None = None) -> Iterator[Composer]:
         path.prepend("own", f"file://{own}")
     try:
         Hydra.create_main_hydra2("gradflow", path)
-        yield Composer(GlobalHydra.instance().config_loader())
+        yield Composer(GlobalHydra.instance().config_loader(), config_dir)
     finally:
         GlobalHydra.instance().clear()
 
@@ -250,57 +296,25 @@ def resolve(config: DictConfig) -> Config:
     Raises:
         ConfigError: for an interpolation that leads nowhere, and everything `validate` refuses.
     """
+    return validate(resolve_values(config))
+
+
+def resolve_values(config: DictConfig) -> dict[str, Any]:
+    """Interpolations filled in.
+
+    Raises:
+        ConfigError: for one that leads nowhere, and a value that is missing.
+    """
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", "") or "config"
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from None
     assert isinstance(values, dict)
-    return validate({str(key): value for key, value in values.items()})
+    return {str(key): value for key, value in values.items()}
 
 
-def _set(config: DictConfig, override: Override) -> str | None:
-    """Set, add or delete one value, as Hydra's own override does; what is wrong with it, or None."""
-    key, line = override.key_or_group, override.input_line
-    parent, _, leaf = key.rpartition(".")
-    holder = OmegaConf.select(config, parent) if parent else config
-    if override.type is OverrideType.DEL:
-        if not isinstance(holder, DictConfig) or leaf not in holder:
-            return _unknown(config, key, str(line))
-        with open_dict(holder):
-            del holder[leaf]
-        return None
-    value, adds = override.value(), override.type is not OverrideType.CHANGE or parent in OPEN
-    if not adds and (not isinstance(holder, DictConfig) or leaf not in holder):
-        return _unknown(config, key, str(line))
-    if key in OPEN and isinstance(value, list | dict):
-        whole = dict.fromkeys(map(str, value)) if isinstance(value, list) else value
-        OmegaConf.update(config, key, whole, merge=False)
-        return None
-    if isinstance(value, list) and isinstance(OmegaConf.select(config, key), DictConfig):
-        return f"{line}: {key} takes one value; several make a sweep: {key}={','.join(map(str, value))}"
-    if isinstance(value, dict) and isinstance(OmegaConf.select(config, key), DictConfig):
-        strange = [str(name) for name in value if name not in OmegaConf.select(config, key)]
-        if strange and override.type is OverrideType.CHANGE:
-            return _unknown(config, f"{key}.{strange[0]}", str(line))
-    try:
-        OmegaConf.update(config, key, value, merge=True, force_add=adds)
-    except OmegaConfBaseException as error:
-        return f"{line}: {str(error).splitlines()[0]}"
-    return None
-
-
-def _unknown(config: DictConfig, key: str, line: str) -> str:
-    """The line for a key that is not there: the nearest at its own level, or elsewhere."""
-    parent, _, leaf = key.rpartition(".")
-    holder: Any = config
-    walked: list[str] = []
-    for part in parent.split(".") if parent else []:
-        if not isinstance(holder, DictConfig) or part not in holder:
-            leaf = part
-            break
-        holder = holder[part]
-        walked.append(part)
-    level = [str(k) for k in holder if k != "_target_"] if isinstance(holder, DictConfig) else []
-    names = [".".join([*walked, name]) for name in level]
-    return f"{line}: unknown key; {choose_from('.'.join([*walked, leaf]), names)}"
+def is_hidden(override: Override) -> bool:
+    """Whether it is for Hydra or for a whole sweep, and not part of a run's config."""
+    name = override.key_or_group
+    return name.split(".")[0] == "hydra" or name.split("/")[0] in HIDDEN_GROUPS

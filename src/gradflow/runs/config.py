@@ -58,13 +58,14 @@ class Trainer(_Part):
     val_every_n_steps: Several
     log_every_n_steps: Several
     checkpoint_every_n_steps: Several
+    devices: Several
+    num_nodes: Several
 
 
 class Hardware(_Part):
     """What a run is computed on, and in which numbers: 'faster hardware' is one of the cures."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
-    devices: Several
     precision: Annotated[Literal["32", "tf32", "bf16-mixed", "16-mixed", "64"], BeforeValidator(_is_word)]
     compile: bool
     threads: Several

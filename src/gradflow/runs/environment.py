@@ -43,6 +43,15 @@ def switches() -> dict[str, Any]:
     }
 
 
+def hardware_name(device: str) -> str:
+    """What a run is computed on, by name: 'AMD EPYC 9554', 'NVIDIA H100'.
+
+    Args:
+        device: as torch writes it: 'cpu', 'cuda:0', 'mps'.
+    """
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu()
+
+
 def _git(folder: Path) -> dict[str, Any] | None:
     def ask(*words: str) -> str:
         return subprocess.run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import socket
@@ -11,21 +10,16 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import torch
 import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger
 
-from gradflow.diagnosis.evidence import from_tables
-from gradflow.diagnosis.verdict import diagnose
 from gradflow.instruments.gradient_flow import GradientFlow
-from gradflow.instruments.ratio import GradientRatio, gradient_ratio
-from gradflow.models.network import Network
 from gradflow.rng import stream
 from gradflow.runs import prediction, series
 from gradflow.runs.build import Pieces, build
@@ -34,12 +28,16 @@ from gradflow.runs.config import Config
 from gradflow.runs.environment import environment, switches
 from gradflow.runs.hardware import PRECISIONS, compiled, device_of, missing_hardware, set_switches
 from gradflow.runs.identity import labels, run_id, title
+from gradflow.runs.lockstep import Judge, Lockstep, PrunedRun
+from gradflow.runs.placement import where
+from gradflow.runs.ranks import launched, processes
 from gradflow.runs.record import Unreadable, is_done, read, write_bytes, write_json
-from gradflow.runs.recorder import Judge, PrunedRun, Recorder, newest_checkpoint
+from gradflow.runs.recorder import Recorder, newest_checkpoint
+from gradflow.runs.result import no_gradient, result_of, summarize
 from gradflow.runs.stop import InterruptedRun, Stop
-from gradflow.runs.time_watch import SUMMARIES, TimeWatch
+from gradflow.runs.time_watch import TimeWatch
+from gradflow.runs.together import ALONE, Together, joined, meeting_place
 from gradflow.runs.wandb_logger import finish, make_logger
-from gradflow.tasks.task import Task
 from gradflow.training.learner import Learner
 
 OnProgress = Callable[[int, int, float], None]
@@ -55,6 +53,7 @@ class Outcome:
     error: str | None = None
     seconds: float = 0.0
     recorded: bool = True  # False where not even the record could be written
+    died: bool = False  # one of several processes that trained it was killed, which may not happen again
 
 
 def execute(
@@ -68,25 +67,58 @@ def execute(
 
     Never raises for what goes wrong inside the run: that is written to its record, and told by the outcome.
 
+    A run of several processes is trained by this one and its like, if `srun` or `torchrun` has started them; else by
+    processes that are started here.
+
     Args:
         config: resolved.
         overrides: what the person typed, kept beside it.
         stop: granted at the next step boundary.
-        on_progress, judge: see `Recorder`.
+        on_progress: see `Recorder`.
+        judge: see `Lockstep`.
     """
+    if processes(config) == 1 or missing_hardware(config):  # which is then what the record says
+        return attempt(config, overrides, stop, on_progress, judge)
+    outside = launched()
+    if outside is None:
+        from gradflow.runs.rank_processes import train
+
+        return train(config, overrides, stop, on_progress, judge)
+    began, name = time.monotonic(), run_id(config)
+    try:
+        store = meeting_place(outside.address, outside.rank, outside.world)
+        on_gpus = device_of(config.hardware) == "cuda"
+        with joined(store, outside.rank, outside.world, outside.local, on_gpus) as together:
+            if len(set(together.everyone(name))) > 1:
+                error = f"the {outside.world} processes were given different configs: start all by one command"
+                return Outcome(name, "failed", error, recorded=False)
+            return attempt(config, overrides, stop, on_progress, judge, together)
+    except RuntimeError as fault:
+        error = f"the {outside.world} processes cannot meet at {outside.address}: {_last_line(str(fault))}"
+        return Outcome(name, "failed", error, time.monotonic() - began, recorded=False)
+
+
+def attempt(
+    config: Config,
+    overrides: list[str],
+    stop: Stop,
+    on_progress: OnProgress | None = None,
+    judge: Judge | None = None,
+    together: Together = ALONE,
+) -> Outcome:
+    """This process's part in training a run: see `execute`. Rank 0 claims and writes the record."""
     name = run_id(config)
     path = Path(config.paths.runs) / name
     began = time.monotonic()
     try:
-        with claim(path) as mine:
-            if mine is None:
-                return Outcome(name, "busy")
-            if is_done(path):
-                return Outcome(name, "done")
-            status = _open_record(path, config, overrides)
+        with claim(path) if together.leads else nullcontext() as mine:
+            state = together.first("busy" if together.leads and mine is None else "done" if is_done(path) else None)
+            if state is not None:
+                return Outcome(name, state)
+            status = _open_record(path, config, overrides) if mine is not None else None
             state, error = "failed", None
             try:
-                state = _train(mine, config, status, stop, on_progress, judge)
+                state = _train(path, mine, config, status, stop, on_progress, judge, together)
             except InterruptedRun:
                 state = "preempted"
             except PrunedRun:
@@ -94,15 +126,22 @@ def execute(
             except Lost:
                 state = "busy"
             except Exception as fault:  # noqa: BLE001 - one run's fault, whatever it is, must not end its neighbours
-                error = "".join(traceback.format_exception(fault))
+                together.tell_fault("".join(traceback.format_exception(fault)))
+                error = together.first_fault() or "".join(traceback.format_exception(fault))
             finally:
                 finish(state)
-            if state in ("busy", "done"):
-                return Outcome(name, state, seconds=time.monotonic() - began)
-            write_json(path / "status.json", {**status, "state": state, "heartbeat": time.time(), "error": error})
+            if status is not None and state not in ("busy", "done"):
+                write_json(path / "status.json", {**status, "state": state, "heartbeat": time.time(), "error": error})
             return Outcome(name, state, _last_line(error), time.monotonic() - began)
     except OSError as fault:  # the record itself cannot be written
-        return Outcome(name, "failed", f"{path}: {fault.strerror or fault}", time.monotonic() - began, recorded=False)
+        error = f"{path}: {fault.strerror or fault}"
+        together.tell_fault(error)
+        return Outcome(name, "failed", error, time.monotonic() - began, recorded=False)
+    except RuntimeError as fault:
+        if together.leads:
+            raise
+        error = together.first_fault() or f"rank 0 is gone: {fault}"
+        return Outcome(name, "failed", _last_line(error), time.monotonic() - began, recorded=False)
 
 
 def _open_record(path: Path, config: Config, overrides: list[str]) -> dict[str, Any]:
@@ -139,14 +178,15 @@ def _job_id() -> str | None:
 
 
 def _train(
-    mine: Claim,
+    path: Path,
+    mine: Claim | None,
     config: Config,
-    status: dict[str, Any],
+    status: dict[str, Any] | None,
     stop: Stop,
     on_progress: OnProgress | None,
     judge: Judge | None,
+    together: Together,
 ) -> str:
-    path = mine.path
     quiet()
     fault = missing_hardware(config)  # the plan may have been checked on another machine
     if fault:
@@ -155,7 +195,7 @@ def _train(
     torch.manual_seed(stream(config.seed, "global").initial_seed())  # for modules from elsewhere that draw from it
     pieces = build(config)
     learner = _learner(pieces, config)
-    checkpoint = newest_checkpoint(path) if series.readable(path) else None
+    checkpoint = together.first(newest_checkpoint(path) if mine is not None and series.readable(path) else None)
     first_step = checkpoint[1] if checkpoint else 0
     watched = config.instruments.intervals()
     flow = (
@@ -163,21 +203,25 @@ def _train(
         if watched
         else None
     )
-    write_json(path / "environment.json", {**environment(), **switches()})
     of_time = config.instruments.time_every_n_steps or config.instruments.time_segments
-    flows = pieces.network.any_length and _no_gradient(pieces.network) is None
-    watch = TimeWatch(config.instruments) if of_time and flows else None
-    if flow is not None or watch is not None:
-        prediction.write(path, config, pieces)
-    recorder = Recorder(mine, status, first_step, flow, watch, stop, on_progress, judge)
-    logger = make_logger(config, path)
+    flows = pieces.network.any_length and no_gradient(pieces.network) is None
+    watch = TimeWatch(config.instruments, together) if of_time and flows else None
+    recorder: Recorder | None = None
+    logger = None
+    if mine is not None:
+        assert status is not None
+        write_json(path / "environment.json", {**environment(), **switches()})
+        if flow is not None or watch is not None:
+            prediction.write(path, config, pieces)
+        recorder = Recorder(mine, status, first_step, flow, watch, stop, on_progress, judge, together)
+        logger = make_logger(config, path)
+    keeper = recorder or Lockstep(path, first_step, stop, together=together)
     trainer = Trainer(
-        accelerator=device_of(config.hardware),
-        devices=1,
+        **where(config, pieces, together),
         precision=PRECISIONS[config.hardware.precision],
         max_epochs=-1,
         max_time=config.trainer.max_time,
-        callbacks=[each for each in (flow, watch, recorder) if each is not None],
+        callbacks=[each for each in (flow, watch, keeper) if each is not None],
         logger=logger if logger is not None else False,
         default_root_dir=path,
         enable_checkpointing=False,
@@ -186,6 +230,9 @@ def _train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    # Its handler of SIGTERM would end the run in the middle of a record, and, in one of several processes, wait inside
+    # the handler for the others. Whoever wants to hear of signals listens by `Stop`.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if config.hardware.precision == "64":
         learner.double()  # before a checkpoint is loaded, not after as Lightning does
     if torch.cuda.is_available():
@@ -193,15 +240,17 @@ def _train(
     trainer.fit(learner, ckpt_path=checkpoint[0] if checkpoint else None, weights_only=True)
     if learner.diverged_at is None:
         trainer.test(learner, verbose=False)
-    recorder.collect(trainer, learner)
-    recorder.write_series()
-    result = _result(config, pieces, learner, recorder, trainer)
-    if logger is not None:
-        _summarize(logger, result)
-    if not mine.commit(path / "result.json", result):
-        return "done"
-    shutil.rmtree(path / "checkpoints", ignore_errors=True)
-    return str(result["state"])
+    keeper.collect(trainer, learner)
+    state = None
+    if recorder is not None:
+        recorder.write_series()
+        result = result_of(config, pieces, learner, recorder, trainer)
+        if logger is not None:
+            summarize(logger, result)
+        state = str(result["state"]) if recorder.mine.commit(path / "result.json", result) else "done"
+        if state != "done":
+            shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    return str(together.first(state))
 
 
 def _learner(pieces: Pieces, config: Config) -> Learner:
@@ -221,139 +270,6 @@ def _learner(pieces: Pieces, config: Config) -> Learner:
         pieces.remedies,
         compiled(pieces.network) if config.hardware.compile else None,
     )
-
-
-def _result(config: Config, pieces: Pieces, learner: Learner, recorder: Recorder, trainer: Trainer) -> dict[str, Any]:
-    """What the run showed. All but 'cost' is the same, bit for bit, whenever the run is repeated on one machine."""
-    diverged = learner.diverged_at is not None
-    ratio = _ratio(recorder)
-    device = trainer.strategy.root_device
-    result: dict[str, Any] = {
-        "run_id": run_id(config),
-        "state": "diverged" if diverged else "completed",
-        "title": title(labels(config)),
-        "labels": labels(config),
-        "steps": learner.steps_done,
-        "diverged_at": learner.diverged_at,
-        "stages": learner.stages,
-        "metric": f"test/{pieces.task.metric}",
-        "larger_is_better": pieces.task.larger_is_better,
-        "outputs": pieces.task.outputs,
-        "chance": pieces.task.chance,
-        "chance_error": pieces.task.chance_error(learner.data.size("test")),
-        "solved": _solved(pieces.task, recorder),
-        "test_size": learner.data.size("test"),
-        "metrics": {
-            name: value
-            for name, value in sorted(recorder.final.items())
-            if math.isfinite(value) and name != "pretrain/level"
-        },
-        "gradient": None
-        if ratio is None
-        else {"ratio": ratio.value, **{k: v for k, v in asdict(ratio).items() if k != "value"}},
-        "no_gradient": _no_gradient(pieces.network),
-        "time": _time(recorder),
-    }
-    diagnosis = diagnose(from_tables(result, recorder.gradflow.table(), recorder.metrics.table()))
-    return result | {
-        "verdict": diagnosis.verdict,
-        "signs": [asdict(sign) for sign in diagnosis.signs],
-        "cost": {
-            "device": str(device),
-            "attempts": recorder.status["attempt"],
-            "train_seconds": recorder.train_seconds,
-            "steps_per_second": learner.steps_done / recorder.train_seconds if recorder.train_seconds else None,
-            "clock": recorder.clock,
-            "parameters": sum(p.numel() for p in pieces.network.parameters() if p.requires_grad),
-            "peak_memory_bytes": _peak_memory(device),
-        },
-    }
-
-
-def _ratio(recorder: Recorder) -> GradientRatio | None:
-    """First block ÷ last block, from the record's own rows, so that it holds across restarts.
-
-    Steps at which either has no gradient, as in layer-wise pre-training, say nothing about it.
-    """
-    table = recorder.gradflow.table().to_pydict()
-    norms: dict[tuple[int, int], float] = {
-        (step, block): value
-        for step, block, quantity, value in zip(
-            table["step"], table["block"], table["quantity"], table["value"], strict=True
-        )
-        if quantity == "grad_norm" and block is not None
-    }
-    if not norms:
-        return None
-    last = max(block for _, block in norms)
-    if last == 0:  # one block: there is nothing to compare it with
-        return GradientRatio(None, len(norms), sum(value == 0 for value in norms.values()), 0)
-    steps = sorted(step for step, block in norms if block == 0 and (step, last) in norms)
-    return gradient_ratio([norms[step, 0] for step in steps], [norms[step, last] for step in steps])
-
-
-def _solved(task: Task, recorder: Recorder) -> dict[str, Any] | None:
-    """When the task's own criterion was first met on the validation split."""
-    if task.solved is None:
-        return None
-    values: dict[int, dict[str, float]] = {}
-    for row in recorder.metrics.table().to_pylist():
-        if row["split"] == "val":
-            values.setdefault(row["step"], {})[row["name"]] = row["value"]
-    met = [step for step, figures in sorted(values.items()) if task.solved.met(figures)]
-    return {"criterion": str(task.solved), "step": met[0] if met else None}
-
-
-def _time(recorder: Recorder) -> dict[str, Any] | None:
-    """What the first and the last probe of the time axis say of block 0, of its forward direction where it has two.
-
-    A horizon is null where the gradient never fell so far within the sequence.
-    """
-    table = recorder.gradflow.table()
-    probes: dict[int, dict[str, Any]] = {}
-    rows = table.filter(pc.equal(table["block"], 0)).to_pylist()
-    names = {row["name"] for row in rows if row["time"] is not None}
-    layer = max(names, default=None)  # '….forward' sorts after '….backward'
-    for row in (row for row in rows if row["name"] == layer):
-        probe = probes.setdefault(row["step"], {})
-        if row["time"] is not None:
-            probe["steps"] = max(probe.get("steps", 0), row["time"] + 1)
-        elif row["quantity"].startswith(SUMMARIES):
-            probe[row["quantity"]] = row["value"]
-    measured = {step: {"step": step, **probe} for step, probe in probes.items() if "steps" in probe}
-    if not measured:
-        return None
-    for probe in measured.values():
-        for name in probe:
-            if name.startswith("memory_horizon") and probe[name] >= probe["steps"]:
-                probe[name] = None
-    return {"first": measured[min(measured)], "last": measured[max(measured)]}
-
-
-def _no_gradient(network: Network) -> str | None:
-    """Why no gradient flows through time, where a network says so."""
-    said = [
-        str(module.no_gradient) for module in network.modules() if isinstance(getattr(module, "no_gradient", None), str)
-    ]
-    return said[0] if said else None
-
-
-def _summarize(logger: Logger, result: dict[str, Any]) -> None:
-    flat = {key: result[key] for key in ("state", "verdict", "steps", "diverged_at")}
-    flat |= {f"final/{name}": value for name, value in result["metrics"].items()}
-    flat |= {f"gradient/{name}": value for name, value in (result["gradient"] or {}).items()}
-    flat |= {f"cost/{name}": value for name, value in result["cost"].items() if name != "clock"}
-    if result["solved"] is not None:
-        flat["solved_at_step"] = result["solved"]["step"]
-    last = (result["time"] or {}).get("last", {})
-    flat |= {f"time/{name}": value for name, value in last.items() if name != "step"}
-    flat |= {"chance": result["chance"], "no_gradient": result["no_gradient"]}
-    logger.experiment.summary.update(flat)  # type: ignore[attr-defined]
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    """Of the GPU's allocations in this attempt; None on a CPU, where a warm worker's memory is not one run's."""
-    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
 
 
 def _attempts(path: Path) -> int:
@@ -377,6 +293,7 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning", "torch.utils.cpp_extension"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*(Grad strides do not match|nn.functional.all_reduce is deprecated).*")
     warnings.filterwarnings("ignore", message=r".*(dataloader|num_workers|LeafSpec|_register_pytree).*")
     # TF32 is chosen by hardware.precision, either way; see `gradflow.runs.hardware.set_switches`
     warnings.filterwarnings("ignore", message=r".*(TensorFloat32 tensor cores|control TF32 behavior).*")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gradflow.runs.config import Config, Hardware
+from gradflow.runs.ranks import launched, misplaced, processes
 
 # Lightning's words. TF32 is float32 in memory: only products are computed with fewer digits.
 PRECISIONS: dict[str, Any] = {
@@ -26,17 +27,15 @@ def missing_hardware(config: Config) -> str | None:
     """
     hardware = config.hardware
     device, precision = device_of(hardware), hardware.precision
-    if hardware.devices > 1:
-        return (
-            f"hardware.devices={hardware.devices}: a run uses one device for now; "
-            "launch a sweep's runs side by side with -j"
-        )
     if device == "cuda" and not torch.cuda.is_available():
         return (
             f"hardware.device=cuda: torch {torch.__version__} finds no CUDA GPU here; use hardware=auto or hardware=cpu"
         )
     if device == "mps" and not torch.backends.mps.is_available():
         return "hardware.device=mps: torch finds no Apple GPU here; use hardware=auto or hardware=cpu"
+    lacking = _missing_devices(config, device)
+    if lacking:
+        return lacking
     if precision == "16-mixed" and device == "cpu":
         return f"hardware.precision=16-mixed needs a GPU, but {_found(hardware)}: use bf16-mixed"
     if precision == "tf32" and (device != "cuda" or torch.cuda.get_device_capability() < (8, 0)):
@@ -55,6 +54,12 @@ def device_of(hardware: Hardware) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def gpu_of(local: int) -> int:
+    """Which of the GPUs that it sees a process takes, by its place among those of its machine: a job may show each
+    task its own GPU alone."""
+    return local if torch.cuda.device_count() > 1 else 0
 
 
 def set_switches(hardware: Hardware) -> None:
@@ -78,6 +83,34 @@ def compiled(network: nn.Module) -> Callable[..., Any]:
     torch.compiler.reset()
     forward: Callable[..., Any] = torch.compile(network)
     return forward
+
+
+def _missing_devices(config: Config, device: str) -> str | None:
+    """What stands in the way of several processes."""
+    devices, batch_size = config.trainer.devices, config.task.get("batch_size")
+    if processes(config) == 1:
+        return None
+    if isinstance(batch_size, int) and batch_size % processes(config):
+        return (
+            f"task.batch_size={batch_size} does not divide among {processes(config)} processes, whose gradients are "
+            "averaged with equal weights: use a multiple, or other trainer.devices"
+        )
+    if not torch.distributed.is_available():
+        return f"trainer.devices={devices}: this torch is built without torch.distributed; use trainer.devices=1"
+    if device == "mps":
+        return (
+            f"trainer.devices={devices}: torch trains on one Apple GPU alone; use trainer.devices=1, or "
+            "hardware.device=cpu"
+        )
+    if device == "cuda":
+        found = torch.cuda.device_count()
+        own = launched() is not None and found == 1  # each task sees its own
+        if devices > found and not own:
+            return (
+                f"trainer.devices={devices}: torch finds {found} CUDA {'GPU' if found == 1 else 'GPUs'} here; use "
+                f"trainer.devices={found}, or hardware.device=cpu"
+            )
+    return misplaced(config)
 
 
 def _found(hardware: Hardware) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gradflow.runs.config import FACTORS, NUMBERS, Config
 from gradflow.runs.planfile import RECIPE
+from gradflow.runs.ranks import processes
 
 BUDGET = ("max_steps", "max_epochs", "max_time")
 NO_NORM = "gradflow.models.norms.none"
@@ -19,7 +20,8 @@ def science(config: Config) -> dict[str, Any]:
     """The part of a config that changes the numbers: task, model, factors, remedies, optimiser, budget, hardware, seed.
 
     Left out are where files lie and what is logged and watched. Hardware is in: it is a factor to compare, and under
-    a wall-clock budget it decides how far a run gets. Remedies are a list: they act in the order in which they stand.
+    a wall-clock budget it decides how far a run gets. Its 'devices' are the processes of all machines: sums over a
+    batch round differently in each number of parts. Remedies are a list: they act in the order in which they stand.
     """
     values = config.model_dump()
     if values["trainer"]["max_epochs"] is not None:
@@ -38,7 +40,7 @@ def science(config: Config) -> dict[str, Any]:
         **{name: values[name] for name in (*FACTORS, *NUMBERS) if values[name] is not None},
         "remedy": [{"name": name, **node} for name, node in values["remedy"].items()],
         "trainer": {name: values["trainer"][name] for name in BUDGET},
-        "hardware": values["hardware"],
+        "hardware": {**values["hardware"], "devices": processes(config)},
     }
 
 
@@ -64,8 +66,8 @@ def labels(config: Config) -> dict[str, Label]:
     for name, node in config.remedy.items():
         _flatten(f"remedy.{name}", node, flat)
     flat["remedy"] = " + ".join(str(flat.pop(f"remedy.{name}")) for name in config.remedy) or "none"
-    hardware = config.hardware
-    flat["hardware"] = f"{hardware.device} {hardware.precision}" + (" compiled" if hardware.compile else "")
+    hardware, several = config.hardware, f"{world} × " if (world := processes(config)) > 1 else ""
+    flat["hardware"] = f"{several}{hardware.device} {hardware.precision}" + (" compiled" if hardware.compile else "")
     flat["recipe"] = " · ".join(str(flat[name]) for name in RECIPE if flat.get(name, "none") != "none")
     return flat
 

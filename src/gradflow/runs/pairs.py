@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gradflow.runs.config import Config
 from gradflow.runs.identity import labels
+from gradflow.runs.ranks import processes
 
 ON_WEIGHTS = ("weight_norm", "scaled_weight_standardization", "spectral")
 # Skips whose branch can begin as zero and still learn: a sum passes the gradient on, and nothing follows the last map.
@@ -66,6 +67,11 @@ def _refused(config: Config, words: _Words) -> Iterator[str]:
             f"remedy={','.join(config.remedy)} acts on gradients, of which a read-out solved in closed form has none: "
             "use remedy=none, or model.readout=sgd"
         )
+    if words.model == "esn" and config.model.get("readout") == "ridge" and processes(config) > 1:
+        yield (
+            f"trainer.devices={config.trainer.devices}: model.readout=ridge is solved in one process, without "
+            "gradients to share: use trainer.devices=1, or model.readout=sgd"
+        )
     if words.model == "recurrent" and words.init in OF_MAPS:
         yield (
             f"init={words.init} looks at maps from layer to layer, which model=recurrent has none of: "
@@ -111,6 +117,16 @@ def _refused(config: Config, words: _Words) -> Iterator[str]:
 
 
 def _questioned(config: Config, words: _Words) -> Iterator[str]:
+    if processes(config) > 1 and words.norm == "batch" and not config.norm.get("sync"):
+        yield (
+            f"norm=batch with {processes(config)} processes takes the statistics of each one's share of a batch; "
+            "norm.sync=true takes those of the whole batch, as one process does"
+        )
+    if processes(config) > 1 and (config.cell or {}).get("recurrent_norm") == "batch":
+        yield (
+            f"cell.recurrent_norm=batch with {processes(config)} processes takes the statistics of each one's share "
+            "of a batch, those of evaluation being rank 0's"
+        )
     if words.activation == "selu" and config.dropout:
         yield f"dropout={config.dropout} moves SELU off its fixed point, which alpha_dropout keeps"
     if words.activation == "selu" and words.init != "lecun_normal":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gradflow.errors import ConfigError
+from gradflow.runs.compact import pack, unpack
 from gradflow.runs.record import FORMAT, Found, Unreadable, load_json, read_all, write_json
 
 PLAN = "plan.json"
@@ -17,12 +19,18 @@ RECIPE = ("cell", "activation", "recurrent_init", "init", "norm", "skip")  # cho
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One cell of a sweep, frozen: editing a config file afterwards changes nothing in it."""
+    """One cell of a sweep, frozen: editing a config file afterwards changes nothing in it.
+
+    Attributes:
+        labels, config: runs of one plan share what is equal in them: change nothing in place.
+        estimate: what it will cost, as `gradflow.sweeps.estimate` has it; None where it is not known.
+    """
 
     run_id: str
     overrides: list[str]
     labels: dict[str, Any]
     config: dict[str, Any]
+    estimate: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,18 @@ class Plan:
         command: what was typed.
         runs_dir: where the records are.
         runs: in the order in which they start.
+        words: what was asked for, in canonical order; the same words find the same plan again.
+        made: when it was planned, in seconds since 1970.
+        source: a hash of all that the config files said then, and gradflow's version.
     """
 
     name: str
     command: str
     runs_dir: Path
     runs: list[PlannedRun]
+    words: list[str] = field(default_factory=list)
+    made: float | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,17 +76,32 @@ class Collection:
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
+    """Write `plan.json`, in one piece; one that says the same but for its time is left as it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    runs = [
-        {"run_id": run.run_id, "overrides": run.overrides, "labels": run.labels, "config": run.config}
-        for run in plan.runs
-    ]
-    runs_dir = os.path.relpath(plan.runs_dir, folder)
-    values = {"name": plan.name, "command": plan.command, "runs_dir": runs_dir, "runs": runs}
+    runs = plan.runs
+    values = {
+        "name": plan.name,
+        "command": plan.command,
+        "words": plan.words,
+        "source": plan.source,
+        "made": plan.made,
+        "runs_dir": os.path.relpath(plan.runs_dir, folder),
+        "ids": [run.run_id for run in runs],
+        "overrides": pack([dict(_places(run.overrides)) for run in runs]),
+        "labels": pack([run.labels for run in runs]),
+        "config": pack([run.config for run in runs]),
+        "estimate": pack([{} if run.estimate is None else run.estimate for run in runs]),
+    }
     with suppress(Unreadable):  # one that cannot be read is replaced
-        if load_json(folder / PLAN) == {"format": FORMAT, **values}:
-            return  # its time stamp says since when the sweep is what it is
+        earlier = load_json(folder / PLAN)
+        if earlier is not None and {**earlier, "made": None} == {"format": FORMAT, **values, "made": None}:
+            return  # its time says since when the sweep is what it is
     write_json(folder / PLAN, values)
+
+
+def _places(words: list[str]) -> Iterator[tuple[str, str]]:
+    """A list as a mapping from its places."""
+    return ((str(place), word) for place, word in enumerate(words))
 
 
 def read_plan(folder: Path) -> Plan | None:
@@ -85,10 +114,20 @@ def read_plan(folder: Path) -> Plan | None:
     if values is None:
         return None
     try:
-        runs = [PlannedRun(r["run_id"], r["overrides"], r["labels"], r["config"]) for r in values["runs"]]
+        overrides, labels, configs, estimates = (
+            unpack(values[name]) for name in ("overrides", "labels", "config", "estimate")
+        )
+        runs = [
+            PlannedRun(run_id, list(words.values()), known, config, estimate or None)
+            for run_id, words, known, config, estimate in zip(
+                values["ids"], overrides, labels, configs, estimates, strict=True
+            )
+        ]
         runs_dir = Path(os.path.normpath(folder / values["runs_dir"]))
-        return Plan(values["name"], values["command"], runs_dir, runs)
-    except (KeyError, TypeError) as error:
+        return Plan(
+            values["name"], values["command"], runs_dir, runs, values["words"], values["made"], values["source"]
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise Unreadable(f"{folder / PLAN}: not a gradflow plan ({error!r})") from None
 
 

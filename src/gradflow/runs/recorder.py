@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from gradflow.instruments.flow import flat_rows
 from gradflow.instruments.gradient_flow import GradientFlow
 from gradflow.runs.claim import Claim
+from gradflow.runs.lockstep import Judge, Lockstep, the_learner
 from gradflow.runs.record import write_json
 from gradflow.runs.series import GRADFLOW, METRICS, Series
-from gradflow.runs.stop import InterruptedRun, Stop
+from gradflow.runs.stop import Stop
 from gradflow.runs.time_watch import SUMMARIES, TimeWatch
+from gradflow.runs.together import ALONE, Together
 from gradflow.training.learner import Learner
 
 HEARTBEAT = 2.0  # seconds between two writes of status.json
-PATIENCE = 3.0  # seconds for which an evaluation goes on after a wish to stop
-# (step, {'val/loss': …}) → whether the run had better end here
-Judge = Callable[[int, dict[str, float]], bool]
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
-class PrunedRun(Exception):
-    """A run that its judge ended at a validation."""
-
-
-class Recorder(Callback):
-    """Collects figures and measurements, keeps `status.json` fresh, saves checkpoints, and stops when asked to.
-
-    A checkpoint is saved, and a wish to stop is granted, just before a chunk of steps: by then everything that
-    belongs to the steps before, validation included, has been recorded, so that a run that goes on from there leaves
-    the same record as one that was never stopped.
+class Recorder(Lockstep):
+    """Collects figures and measurements, keeps `status.json` fresh, and writes the run's checkpoints.
 
     Args:
         mine: the right to write the run's record.
@@ -46,9 +36,8 @@ class Recorder(Callback):
         first_step: where this attempt begins.
         flow: the instrument, or None.
         watch: the instruments of the time axis, or None.
-        stop: the wish to stop.
+        stop, judge, together: see `Lockstep`.
         on_progress: told (step, total steps, latest training loss) about four times a second.
-        judge: asked at every validation whether the run ends there, as `PrunedRun`; a search's pruner.
 
     Attributes:
         train_seconds: of all attempts together, from the first step to the last, validation and compiling included,
@@ -67,11 +56,11 @@ class Recorder(Callback):
         stop: Stop,
         on_progress: Callable[[int, int, float], None] | None = None,
         judge: Judge | None = None,
+        together: Together = ALONE,
     ) -> None:
-        path, self.mine, self.judge = mine.path, mine, judge
-        self.path, self.status, self.flow, self.watch = path, status, flow, watch
-        self.stop, self.on_progress = stop, on_progress
-        self._saved = first_step
+        super().__init__(mine.path, first_step, stop, judge, together)
+        path, self.mine, self.status = mine.path, mine, status
+        self.flow, self.watch, self.on_progress = flow, watch, on_progress
         # A figure of step s was made after s updates; a gradient of step s before update s + 1.
         self.metrics = Series(path / "metrics.parquet", METRICS, before=first_step + 1 if first_step else 0)
         self.gradflow = Series(path / "gradflow.parquet", GRADFLOW, before=first_step)
@@ -80,28 +69,14 @@ class Recorder(Callback):
         self.clock: list[list[float]] = []
         self._seen = 0
         self._loss = math.nan
-        self._beat = self._told = self._asked = 0.0
+        self._beat = self._told = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
-        if signal.SIGTERM in self.stop.listening:
-            # Lightning has put its own handler first, which would end the run in the middle of a record.
-            signal.signal(signal.SIGTERM, self.stop.handler)
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        learner = _learner(pl_module)
-        step = learner.steps_done
-        if self.stop.requested:
-            if step > self._saved:
-                self._save(trainer, step)
-            raise InterruptedRun
-        if step > self._saved and step % learner.budget.checkpoint_every == 0:
-            self._save(trainer, step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        learner = _learner(pl_module)
-        self.collect(trainer, learner)
-        now = time.monotonic()
+        super().on_train_batch_end(trainer, pl_module)
+        learner, now = the_learner(pl_module), time.monotonic()
         if self.on_progress is not None and now - self._told > 0.25:
             self._told = now
             self.on_progress(learner.steps_done, learner.budget.total, self._loss)
@@ -110,41 +85,27 @@ class Recorder(Callback):
             self.write_status(step=learner.steps_done, total=learner.budget.total)
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        step = _learner(pl_module).steps_done
+        step = the_learner(pl_module).steps_done
         if not self.clock or self.clock[-1][0] != step:  # the first batch; by now the device has caught up
             self.clock.append([step, self._seconds()])
-        self._listen()
-
-    def on_test_batch_start(self, *_: Any) -> None:
-        self._listen()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        learner = _learner(pl_module)
-        self.collect(trainer, learner)
-        if self.judge is not None and learner.diverged_at is None:
-            figures = {name: value for name, value in self.final.items() if name.startswith("val/")}
-            if self.judge(learner.steps_done, figures):
-                raise PrunedRun
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.collect(trainer, _learner(pl_module))
+        super().on_validation_batch_start(trainer, pl_module)
 
     def _listen(self) -> None:
-        """An evaluation that takes long must not keep a wish to stop waiting; the run then goes on from its last
-        checkpoint, so that a short one had better be finished."""
+        super()._listen()
         now = time.monotonic()
-        if self.stop.requested:
-            self._asked = self._asked or now
-            if now - self._asked > PATIENCE:
-                raise InterruptedRun
         if now - self._beat > HEARTBEAT:
             self._beat = now
             self.write_status()
 
+    def judged(self, learner: Learner) -> bool:
+        if self.judge is None:
+            return False
+        return self.judge(learner.steps_done, {k: v for k, v in self.final.items() if k.startswith("val/")})
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.train_seconds = self._seconds()
-        self.status["step"] = _learner(pl_module).steps_done
-        self.collect(trainer, _learner(pl_module))
+        self.status["step"] = the_learner(pl_module).steps_done
+        super().on_train_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Kept in the checkpoint: the time of earlier attempts counts."""
@@ -203,7 +164,7 @@ class Recorder(Callback):
         probing = self.watch.seconds if self.watch is not None else 0.0
         return self.train_seconds + time.monotonic() - self._began - probing
 
-    def _save(self, trainer: Trainer, step: int) -> None:
+    def save(self, trainer: Trainer, step: int) -> None:
         """Series first: they may reach further than the checkpoint, and are cut back to it, but never less far."""
         self.write_series()
         folder = self.path / "checkpoints"
@@ -235,8 +196,3 @@ def newest_checkpoint(path: Path) -> tuple[Path, int] | None:
             continue
         return file, int(step)
     return None
-
-
-def _learner(module: LightningModule) -> Learner:
-    assert isinstance(module, Learner)
-    return module

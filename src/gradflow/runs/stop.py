@@ -13,11 +13,10 @@ class InterruptedRun(Exception):
 
 
 class Stop:
-    """A wish to stop. The first SIGINT or SIGTERM sets it; a second SIGINT interrupts at once."""
+    """A wish to stop. The first signal sets it; a second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.listening: set[int] = set()
 
     @property
     def requested(self) -> bool:
@@ -33,13 +32,12 @@ class Stop:
 
     @contextmanager
     def on_signals(self, *signals: int) -> Iterator[None]:
-        """Listen to signals, SIGINT and SIGTERM unless told otherwise, until the block ends."""
-        chosen = signals or (signal.SIGINT, signal.SIGTERM)
+        """Listen to signals until the block ends: unless told otherwise to SIGINT, SIGTERM and SIGUSR1, by which
+        schedulers announce a preemption or the end of a job's time."""
+        chosen = signals or (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
         before = {number: signal.signal(number, self.handler) for number in chosen}
-        self.listening.update(chosen)
         try:
             yield
         finally:
-            self.listening.difference_update(chosen)
             for number, handler in before.items():
                 signal.signal(number, handler)

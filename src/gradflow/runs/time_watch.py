@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from gradflow.instruments.time_curve import TimeCurves
 from gradflow.instruments.time_grad import TimeGradientHooks
 from gradflow.instruments.time_probe import TimeProbe, gradient_rows
 from gradflow.runs.config import Instruments
+from gradflow.runs.together import ALONE, Together
 from gradflow.training.learner import Learner
 
 SUMMARIES = ("memory_horizon_1%", "memory_horizon_0.1%", "time_decay", "jacobian_decay", "lyapunov_", "forget_leak")
@@ -24,16 +27,20 @@ class TimeWatch(Callback):
     training steps at which gradient norms are measured run in such segments as well, and the gradient at their ends is
     taken from the ordinary backward pass.
 
+    Of several processes all probe the same examples, since a network may need its like on the others to run at all; and
+    what a training step shows of each one's share of the batch is put together.
+
     Args:
         settings: those of the time axis.
+        together: the run's processes.
 
     Attributes:
-        rows: measured and not yet taken into the record; in the form of gradflow.parquet.
+        rows: measured and not yet taken into the record, which rank 0 writes; in the form of gradflow.parquet.
         seconds: spent on probes, which is no time of training.
     """
 
-    def __init__(self, settings: Instruments) -> None:
-        self.settings = settings
+    def __init__(self, settings: Instruments, together: Together = ALONE) -> None:
+        self.settings, self._together = settings, together
         self.rows: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._learner: Learner | None = None
@@ -64,7 +71,8 @@ class TimeWatch(Callback):
             factor = 1.0 if scaler is None else float(scaler.get_scale())
             assert self._learner is not None
             task = self._learner.task
-            self.rows += gradient_rows(self._step, self._hooks.finish(factor / task.batch_size), task.every_step)
+            measured = self._hooks.finish(factor * self._together.world / task.batch_size)
+            self._keep(gradient_rows(self._step, self._of_all(measured), task.every_step))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._leave()
@@ -95,10 +103,24 @@ class TimeWatch(Callback):
         assert learner is not None
         began = _now(learner.device)
         if self._batch is None:
-            x, y = learner.data.train(0, next(learner.network.parameters()).dtype)
-            self._batch = x[: self.settings.time_batch].clone(), y[: self.settings.time_batch].clone()
-        self.rows += probe.measure(step, *self._batch)
+            count = self.settings.time_batch
+            shares = learner.data.train(0, next(learner.network.parameters()).dtype)
+            x, y = (self._together.interleaved(share[: -(-count // self._together.world)]) for share in shares)
+            self._batch = x[:count].clone(), y[:count].clone()
+        self._keep(probe.measure(step, *self._batch))
         self.seconds += _now(learner.device) - began
+
+    def _of_all(self, measured: TimeCurves) -> TimeCurves:
+        """The same of the examples of all processes."""
+        if self._together.world == 1:
+            return measured
+        norms = [self._together.interleaved(torch.from_numpy(each.norms), dim=1) for each in measured.curves]
+        curves = [replace(each, norms=whole.numpy()) for each, whole in zip(measured.curves, norms, strict=True)]
+        return replace(measured, curves=curves)
+
+    def _keep(self, rows: list[dict[str, Any]]) -> None:
+        if self._together.leads:
+            self.rows += rows
 
 
 def _now(device: torch.device) -> float:

@@ -51,7 +51,7 @@ def make_logger(config: Config, path: Path) -> WandbLogger | None:
         name=title(labels(config)),
         dir=path,
         id=run_id(config),
-        resume="allow" if config.logger.mode == "online" else None,
+        resume="allow",  # offline too: `wandb sync` then puts an attempt behind those before it, and not in their place
         mode=config.logger.mode,
         project=config.logger.project,
         entity=config.logger.entity,

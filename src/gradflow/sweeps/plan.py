@@ -1,43 +1,26 @@
-"""From overrides to a plan: every cell composed, checked and given its id before anything trains."""
+"""From words to a plan: every cell composed, checked and given its id before anything trains."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hydra.core.override_parser.types import Override
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
-from gradflow.errors import ConfigError, choose_from
+from gradflow.errors import ConfigError
+from gradflow.runs.cells import Cells
 from gradflow.runs.compose import Composer
-from gradflow.runs.config import Config, explain
+from gradflow.runs.config import Config
 from gradflow.runs.identity import labels, run_id
 from gradflow.runs.planfile import Plan, PlannedRun
+from gradflow.sweeps.grid import Asked, Cell, ask
+from gradflow.sweeps.where import Wanted
 
-Scalar = bool | int | float | str | None
 MOST_SHOWN = 20  # faults listed one by one
-
-
-class Sweep(BaseModel):
-    """What a file in `conf/sweep` holds.
-
-    Attributes:
-        name: of the sweep's folder.
-        overrides: the same for every run.
-        grid: key → choices in Hydra's grammar ('2,10,30', 'range(3)', 'glob(*)'), or a list; all multiplied out.
-        zip: key → list; the lists are equally long and walked together. The whole counts as one axis of the grid.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str | None = None
-    overrides: list[str] = []
-    grid: dict[str, Scalar | list[Scalar]] = {}
-    zip: dict[str, list[Scalar]] = {}
 
 
 @dataclass(frozen=True)
@@ -49,16 +32,34 @@ class Faults:
 
 
 class Refused(Exception):
-    """A plan with impossible cells; nothing has been trained."""
+    """A plan with impossible cells; nothing has been trained.
 
-    def __init__(self, faults: list[Faults], total: int) -> None:
+    Attributes:
+        way_out: words that leave the impossible cells out, where some choices tell them from all others.
+    """
+
+    def __init__(self, faults: list[Faults], total: int, way_out: str | None = None) -> None:
         super().__init__(f"{sum(len(f.cells) for f in faults)} of {total} cells cannot run")
-        self.faults, self.total = faults, total
+        self.faults, self.total, self.way_out = faults, total, way_out
 
 
-def make_plan(composer: Composer, typed: Sequence[str], command: str) -> tuple[Plan, dict[str, Config], Path, int]:
-    """The plan that a person's words ask for, its configs by run id, the sweep's folder, and how many cells its grid
-    has: cells that differ only in what does not change a run, such as logging, are one run.
+class Planned(NamedTuple):
+    """A plan and what it was made of.
+
+    Attributes:
+        configs: by run id.
+        folder: the sweep's.
+        cells: how many were wanted; more than runs where some differ only in what does not change a run.
+    """
+
+    plan: Plan
+    configs: dict[str, Config]
+    folder: Path
+    cells: int
+
+
+def make_plan(composer: Composer, typed: Sequence[str], command: str) -> Planned:
+    """The plan that a person's words ask for: see `gradflow.sweeps.grid`.
 
     Args:
         typed: overrides; `+sweep=NAME` takes a named sweep, whose keys later words replace.
@@ -68,110 +69,167 @@ def make_plan(composer: Composer, typed: Sequence[str], command: str) -> tuple[P
         ConfigError: for words that cannot be read.
         Refused: for cells whose config is impossible.
     """
-    name, cells = cells_of(composer, typed)
-    configs: dict[str, tuple[list[str], Config]] = {}
+    return plan_of(composer, ask(composer, typed), command)
+
+
+def plan_of(composer: Composer, asked: Asked, command: str) -> Planned:
+    """Compose every cell that is wanted. Cells that differ only in what does not change a run, such as logging, are
+    one run.
+
+    Raises:
+        ConfigError: for conditions that mean nothing, or leave no cell.
+        Refused: for cells whose config is impossible.
+    """
+    with collector_at_rest():
+        return _plan_of(composer, asked, command)
+
+
+def _plan_of(composer: Composer, asked: Asked, command: str) -> Planned:
+    cells, wanted, dumped = Cells(composer), Wanted(), _Dumped(asked.name)
+    runs: dict[str, PlannedRun] = {}
+    configs: dict[str, Config] = {}
     refused: dict[str, list[str]] = {}
-    for cell in cells:
+    count = 0
+    for cell in asked.cells:
         try:
-            config = composer.config(cell)
+            config = cells.config(cell.overrides)
         except ConfigError as error:
+            if cell.where and _is_unwanted(composer, cell):
+                continue
+            count += 1
             for line in error.lines:
-                refused.setdefault(line, []).append(" ".join(cell))
-        else:
-            configs.setdefault(run_id(config), (cell, config))
+                refused.setdefault(line, []).append(" ".join(cell.overrides))
+            continue
+        known = labels(config)
+        if cell.where and not wanted.keeps(cell.where, known, _keys_of(config)):
+            continue
+        count += 1
+        key = run_id(config)
+        if key not in runs:
+            configs[key] = config = dumped.named(config)
+            runs[key] = PlannedRun(key, cell.overrides, known, dumped.values(config))
+    wanted.finish()
     if refused:
-        raise Refused([Faults(line, where) for line, where in refused.items()], len(cells))
-    any_config = next(iter(configs.values()))[1]
-    name = name or "sweep-" + hashlib.sha256(" ".join(sorted(configs)).encode()).hexdigest()[:8]
-    named = {
-        key: config.model_copy(
-            update={"logger": config.logger.model_copy(update={"group": config.logger.group or name})}
-        )
-        for key, (_, config) in configs.items()
-    }
-    runs = [PlannedRun(key, configs[key][0], labels(config), config.model_dump()) for key, config in named.items()]
-    plan = Plan(name, command, Path(any_config.paths.runs), runs)
-    return plan, named, Path(any_config.paths.sweeps) / name, len(cells)
+        raise Refused([Faults(line, where) for line, where in refused.items()], count)
+    if not runs:
+        told = " and ".join(dict.fromkeys(where.text for cell in asked.cells for where in cell.where))
+        raise ConfigError(f"sweep.where={told}: leaves none of {len(asked.cells)} cells")
+    paths = next(iter(configs.values())).paths
+    plan = Plan(asked.name, command, Path(paths.runs), list(runs.values()), asked.words)
+    return Planned(plan, configs, Path(paths.sweeps) / asked.name, count)
 
 
-def cells_of(composer: Composer, typed: Sequence[str]) -> tuple[str | None, list[list[str]]]:
-    """The sweep's name, if it has one, and each cell's overrides."""
-    sweep, own, name = Sweep(), [], None
-    for override in composer.parse(typed):
-        line, key = str(override.input_line), override.key_or_group
-        if key == "sweep":
-            sweep = _named(composer, _one_word(override))
-        elif key == "sweep.name":
-            name = _one_word(override)
-        elif key.startswith("sweep."):
-            raise ConfigError(f"{line}: unknown key; {choose_from(key, ['sweep.name'])}")
-        else:
-            own.append(line)
-    replaced = {override.key_or_group for override in composer.parse(own)}
-    axes = [[f"{key}={_word(value)}"] for key, value in sweep.grid.items() if key not in replaced]
-    base = [o for o in sweep.overrides if composer.parse([o])[0].key_or_group not in replaced]
-    zipped = {key: values for key, values in sweep.zip.items() if key not in replaced}
-    together = [
-        [f"{k}={_plain(v)}" for k, v in zip(zipped, column, strict=True)]
-        for column in zip(*zipped.values(), strict=True)
-    ]
-    expanded = list(composer.expand([*base, *(axis[0] for axis in axes), *own]))
-    cells = [[*cell, *column] for column, cell in itertools.product(together or [[]], expanded)]
-    if not _is_safe(name or sweep.name or "sweep"):
-        raise ConfigError(f"sweep.name={name or sweep.name}: must be a plain folder name")
-    if name is None and sweep.name is not None and own:
-        # A named sweep with other words is another sweep: it gets its own folder.
-        name = f"{sweep.name}-{hashlib.sha256(' '.join(sorted(own)).encode()).hexdigest()[:6]}"
-    return name or sweep.name, cells
+def check(
+    configs: Iterable[tuple[str, Config]],
+    preflight: Callable[[Config], list[str]],
+    alike: Callable[[Config], str] | None = None,
+) -> list[Faults]:
+    """Preflight every config; cells that differ only in their seed are looked at once.
 
-
-def check(configs: Iterable[tuple[str, Config]], preflight: Callable[[Config], list[str]]) -> list[Faults]:
-    """Preflight every config; cells that differ only in their seed are built once."""
-    known: dict[str, list[str]] = {}
-    faults: dict[str, list[str]] = {}
-    for cell, config in configs:
-        key = _structure(config)
+    Args:
+        configs: what a cell is called, and its config.
+        preflight: the lines that say what is wrong with one.
+        alike: the same for configs that had better come one after another.
+    """
+    listed = list(configs)
+    order = sorted(range(len(listed)), key=lambda i: alike(listed[i][1])) if alike is not None else range(len(listed))
+    known: dict[Any, list[str]] = {}
+    found: dict[int, list[str]] = {}
+    texts: dict[int, str] = {}
+    for i in order:
+        config = listed[i][1]
+        key = _structure(config, texts)
         if key not in known:
             known[key] = preflight(config)
-        for line in known[key]:
+        found[i] = known[key]
+    faults: dict[str, list[str]] = {}
+    for i, (cell, _) in enumerate(listed):
+        for line in found[i]:
             faults.setdefault(line, []).append(cell)
     return [Faults(line, cells) for line, cells in faults.items()]
 
 
-def _structure(config: Config) -> str:
-    values = config.model_dump(exclude={"seed", "paths", "logger"})
-    values["task"] = {key: value for key, value in values["task"].items() if key != "split_seed"}
-    return repr(values)
-
-
-def _named(composer: Composer, name: str) -> Sweep:
-    content: dict[str, Any] = composer.file("sweep", name, f"+sweep={name}")
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Python's search for cycles would go through everything that lives again and again, while thousands of things are
+    made that have none."""
+    gc.freeze()
     try:
-        sweep = Sweep.model_validate(content)
-    except ValidationError as error:
-        lines = explain(error, content, "sweep.", list(Sweep.model_fields))
-        raise ConfigError(*(f"sweep/{name}.yaml: {line}" for line in lines)) from None
-    if len({len(values) for values in sweep.zip.values()}) > 1:
-        lengths = ", ".join(f"{key} {len(values)}" for key, values in sweep.zip.items())
-        raise ConfigError(f"sweep/{name}.yaml: the lists of sweep.zip differ in length ({lengths})")
-    return sweep
+        yield
+    finally:
+        gc.unfreeze()
 
 
-def _word(value: Scalar | list[Scalar]) -> str:
-    """A grid's choices as Hydra writes them."""
-    return ",".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
+def _structure(config: Config, texts: dict[int, str]) -> tuple[Any, ...]:
+    """All of a config but for seeds, and where files lie.
+
+    Args:
+        texts: of parts by their identity, which many configs share.
+    """
+    found: list[Any] = []
+    for key, part in config:
+        if key in ("seed", "paths", "logger"):
+            continue
+        if isinstance(part, dict | list | BaseModel):
+            if id(part) not in texts:
+                seedless = key == "task" and {k: v for k, v in config.task.items() if k != "split_seed"}
+                texts[id(part)] = repr(seedless or part)
+            part = texts[id(part)]
+        found.append(part)
+    return tuple(found)
 
 
-def _plain(value: Scalar) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def _keys_of(config: Config) -> Callable[[str], Any]:
+    def key(name: str) -> Any:
+        """The value at a dotted key of the config."""
+        found: Any = config
+        for part in name.split("."):
+            if isinstance(found, BaseModel) and part in type(found).model_fields:
+                found = getattr(found, part)
+            elif isinstance(found, dict) and part in found:
+                found = found[part]
+            else:
+                raise LookupError(name)
+        if isinstance(found, dict | BaseModel):
+            raise LookupError(name)
+        return ",".join(map(str, found)) if isinstance(found, list) else found
+
+    return key
 
 
-def _one_word(override: Override) -> str:
-    value = override.value()
-    if override.is_sweep_override() or not isinstance(value, str | int):
-        raise ConfigError(f"{override.input_line}: must be one name")
-    return str(value)
+def _is_unwanted(composer: Composer, cell: Cell) -> bool:
+    """Whether what was typed of a cell that cannot be composed is enough to leave it out."""
+    typed = {override.key_or_group: override.value() for override in composer.parse(cell.overrides)}
+    for where in cell.where:
+        with suppress(ConfigError):
+            if set(where.names) <= set(typed) and not where(typed.__getitem__):
+                return True
+    return False
 
 
-def _is_safe(name: str) -> bool:
-    return bool(name) and not name.startswith(".") and name.isprintable() and not set(name) & set("/\\")
+class _Dumped:
+    """Configs as plain values, of which runs share what they have in common."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._known: dict[int, tuple[Any, Any]] = {}  # by identity: the part, kept alive, and what is made of it
+
+    def named(self, config: Config) -> Config:
+        """With the sweep's name as the W&B group, unless it has one."""
+        logger = config.logger
+        if logger.group:
+            return config
+        if id(logger) not in self._known:
+            self._known[id(logger)] = logger, logger.model_copy(update={"group": self._group})
+        return config.model_copy(update={"logger": self._known[id(logger)][1]})
+
+    def values(self, config: Config) -> dict[str, Any]:
+        """What `config.model_dump()` gives."""
+        values = {}
+        for key, part in config:
+            if isinstance(part, dict | list | BaseModel):
+                if id(part) not in self._known:
+                    self._known[id(part)] = part, config.model_dump(include={key})[key]
+                part = self._known[id(part)][1]
+            values[key] = part
+        return values

@@ -62,6 +62,10 @@ class _Worker:
         alive.close()
         self.running: Running | None = None
 
+    def ask_to_leave(self) -> None:
+        """It checkpoints what it is on. No signal: with its server dead, the process would not be known any more."""
+        self._alive.close()
+
     def close(self) -> None:
         self.orders.close()
         self._alive.close()
@@ -237,8 +241,7 @@ def _wind_down(
 ) -> None:
     """Ask every worker to checkpoint and leave."""
     for worker in workers:
-        if worker.process.is_alive():
-            worker.process.terminate()
+        worker.ask_to_leave()
     deadline = time.monotonic() + STOP_WAIT
     while any(w.running for w in workers) and time.monotonic() < deadline:
         for _, death in _listen(workers, progress, queue, runs_dir):

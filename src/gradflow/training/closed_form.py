@@ -84,7 +84,7 @@ class ClosedFormLearner(Learner):
 
     def on_train_start(self) -> None:
         if self.trainer.world_size > 1:
-            raise ValueError("model.readout=ridge runs in one process: set hardware.devices=1, or model.readout=sgd")
+            raise ValueError("model.readout=ridge runs in one process: set trainer.devices=1, or model.readout=sgd")
         super().on_train_start()
 
     # --- training ---------------------------------------------------------------------------------------------

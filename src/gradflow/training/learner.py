@@ -203,15 +203,19 @@ class Learner(LightningModule):
 
     def _look_for_divergence(self) -> Tensor:
         """The losses since the last logging interval; the first non-finite one ends the run."""
-        losses = torch.stack([loss.to(self.device, torch.float64) for loss in self._losses])
-        if self.trainer.world_size > 1:
-            losses = self.trainer.strategy.reduce(losses, reduce_op="mean")
-        losses = losses.cpu()
+        losses = self._losses_of_all()
         broken = (~losses.isfinite()).nonzero()
         if len(broken) and self.diverged_at is None:
             self.diverged_at = self.steps_done - len(losses) + int(broken[0])
             self.trainer.should_stop = True
         return losses
+
+    def _losses_of_all(self) -> Tensor:
+        """[steps since the last logging interval] on the CPU, each the mean over the processes' shares of the batch."""
+        losses = torch.stack([loss.to(self.device, torch.float64) for loss in self._losses])
+        if self.trainer.world_size > 1:
+            losses = self.trainer.strategy.reduce(losses, reduce_op="mean")
+        return losses.cpu()
 
     # --- evaluation -------------------------------------------------------------------------------------------
 
@@ -267,7 +271,8 @@ class Learner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gradflow_step"] = self.steps_done
-        checkpoint["gradflow_losses"] = [loss.item() for loss in self._losses]  # not yet averaged over their interval
+        # not yet averaged over their interval
+        checkpoint["gradflow_losses"] = self._losses_of_all().tolist() if self._losses else []
         mine = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
         everybody_s = [mine] * self.trainer.world_size
         if self.trainer.world_size > 1:  # only the first process writes, but every one draws numbers of its own

@@ -1,0 +1,350 @@
+"""The check of a config before anything trains: it is put together and one batch passes through its network.
+
+Of thousands of cells most differ only in numbers that no shape depends on. A network is put together once for all cells
+that have it; what depends on other parts, on their values and on the budget, is checked once for each that is new.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradflow.errors import ConfigError
+from gradflow.instruments.panel import make_instruments
+from gradflow.models.network import Network
+from gradflow.models.weights import Weight, weights
+from gradflow.runs import pairs
+from gradflow.runs.build import (
+    Factory,
+    Pieces,
+    assemble,
+    budget,
+    called,
+    check_node,
+    factors,
+    factory,
+    first_line,
+    make,
+    make_network,
+    smoothed,
+)
+from gradflow.runs.config import Config
+from gradflow.runs.hardware import missing_hardware
+from gradflow.runs.sizes import EXAMPLES, REHEARSED, Sizes, measure
+from gradflow.tasks.task import Task
+from gradflow.training.optimizers import parameter_groups
+from gradflow.training.remedy import Remedy, the_loss, the_pretraining
+
+# What conf/model/recurrent.yaml brings; of cells that fill their recurrent weights themselves it says nothing.
+STANDS_FOR_ITSELF = {"_target_": "gradflow.models.initializers.orthogonal", "gain": 1.0}
+# What torch or a definition from elsewhere says of parts that do not fit: the person's to mend, not a crash.
+FAULTS = (ValueError, TypeError, RuntimeError, NotImplementedError)
+META_BLOCK = (
+    1.5e-3  # seconds that a block of depth takes on the meta device, where torch decomposes operators in Python
+)
+CPU_SPEED = 2e10  # floating-point operations a second of one core
+CPU_NUMBERS = 2**24  # more weights, or more kept for the way back, would take memory worth counting
+META_FIRST = 5e-3  # of stem and head
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the network of some cells is, seen once.
+
+    Attributes:
+        fills_itself: whether it has no weights from states to states that an initialiser would fill.
+        solved: whether its read-out is solved for, so that no gradient flows.
+    """
+
+    task: Task
+    sizes: Sizes
+    fills_itself: bool
+    solved: bool
+
+
+def preflight(config: Config) -> list[str]:
+    """Put a run together and pass one batch through its network, without memory worth counting.
+
+    Returns:
+        What is wrong, one line each; empty if the run can start.
+    """
+    return Preflight().check(config)
+
+
+class Preflight:
+    """Checks many configs. Those with one network had better come one after another: only the last is kept.
+
+    Args:
+        here: whether the runs will be trained on this machine, which must then have what they ask for.
+    """
+
+    def __init__(self, here: bool = True) -> None:
+        self._here = here
+        self._known: dict[Any, list[str]] = {}
+        self._made: dict[Any, Any] = {}
+        self._rehearsals: dict[str, Rehearsal | list[str]] = {}
+        self._network: Network | None = None
+        self._kept, self._device = "", "meta"  # whose it is, and where
+
+    def check(self, config: Config) -> list[str]:
+        """See `preflight`."""
+        faults = self.check_keys(config) or pairs.refused(config)
+        if faults:
+            return faults
+        rehearsal = self._rehearsal(config)
+        if isinstance(rehearsal, list):
+            return rehearsal
+        try:
+            total = budget(config, rehearsal.task).total
+        except ConfigError as error:
+            return list(error.lines)
+        faults = (
+            self._remedies(config, rehearsal.task, total)
+            or self._optimizer(config)
+            or self._schedule(config, total)
+            or self._inits(config, rehearsal)
+        )
+        if faults:
+            return faults
+        if config.hardware.precision == "16-mixed" and config.instruments.loss_scale is not None:
+            return ["instruments.loss_scale does not go with hardware.precision=16-mixed: float16 would overflow"]
+        intervals = config.instruments.intervals()
+        faults = self._once(("instruments", repr(intervals)), lambda: make_instruments(intervals, 1))
+        return faults or self.hardware(config)
+
+    def structure(self, config: Config) -> str:
+        """The same for configs with the same network on the same task."""
+        task = config.task
+        if str(task["_target_"]).startswith("gradflow."):
+            task = {key: value for key, value in task.items() if key != "split_seed"}
+        whether = (config.dropout, config.alpha_dropout, config.input_noise, config.label_smoothing)
+        parts = (config.model, config.cell, config.activation, config.norm, config.skip, config.depth, config.width)
+        return repr((task, *parts, *map(bool, whether)))
+
+    def sizes(self, config: Config) -> Rehearsal | None:
+        """The network, seen once; None for what cannot be put together."""
+        if self.check_keys(config) or pairs.refused(config):
+            return None
+        found = self._rehearsal(config)
+        return None if isinstance(found, list) else found
+
+    def check_keys(self, config: Config) -> list[str]:
+        """See `gradflow.runs.build.check_keys`."""
+        faults = []
+        for name, node in factors(config).items():
+            key = ("keys", name, repr(node))
+            if key not in self._known:
+                self._known[key] = check_node(name, node)
+            faults += self._known[key]
+        return faults
+
+    # --- the network --------------------------------------------------------------------------------------------
+
+    def _rehearsal(self, config: Config) -> Rehearsal | list[str]:
+        key = self.structure(config)
+        if key not in self._rehearsals:
+            try:
+                self._rehearsals[key] = self._rehearse(config, key)
+            except ConfigError as error:
+                self._rehearsals[key] = list(error.lines)
+            except FAULTS as error:
+                self._rehearsals[key] = [first_line(error)]
+        return self._rehearsals[key]
+
+    def _rehearse(self, config: Config, key: str) -> Rehearsal:
+        task = self._task(config)
+        network = self._build(config, task, key)
+        with _on(self._device):
+            sizes = _passed(network, task)[1]
+        fills_itself = all(weight.role != "recurrent" for weight in weights(network))
+        return Rehearsal(task, sizes, fills_itself, getattr(network, "closed_form", None) is not None)
+
+    def _build(self, config: Config, task: Task, key: str) -> Network:
+        """The network, unless it is the one at hand."""
+        if self._network is None or self._kept != key:
+            self._network = None  # not two at a time
+            self._device = _where(config, task)
+            with _on(self._device):
+                self._network = make_network(config, task, self._factory)
+            self._kept = key
+        return self._network
+
+    # --- what else there is -------------------------------------------------------------------------------------
+
+    def _remedies(self, config: Config, task: Task, total: int) -> list[str]:
+        if not config.remedy:
+            return []
+        key, structure = ("remedies", repr(config.remedy)), self.structure(config)
+
+        def made() -> list[Remedy]:
+            nodes = {f"remedy.{name}": node for name, node in config.remedy.items()}
+            return [called(name, self._factory(name, node), config.seed) for name, node in nodes.items()]
+
+        def prepared() -> None:
+            remedies = made()
+            if self._made[key]:
+                network = self._build(config, task, structure)
+                with _on(self._device):
+                    for remedy in remedies:
+                        remedy.prepare(network, task, total)
+            the_pretraining(remedies)
+            the_loss(remedies)
+
+        def looked() -> None:
+            self._made[key] = any(type(remedy).prepare is not Remedy.prepare for remedy in made())
+
+        # one that does not look at the network is checked once for all of them
+        faults = self._once(key, looked)
+        return faults or self._once((*key, total, structure if self._made[key] else None), prepared)
+
+    def _optimizer(self, config: Config) -> list[str]:
+        node = config.optimizer
+        if str(node["_target_"]).startswith("gradflow."):  # takes any parameters
+            tiny = nn.Linear(2, 2, device="meta")
+            return self._once(("optimizer", repr(node)), lambda: make("optimizer", node, parameter_groups(tiny)))
+        key = self.structure(config)
+
+        def made() -> None:
+            network = self._build(config, self._task(config), key)
+            make("optimizer", node, parameter_groups(network))
+
+        return self._once(("optimizer", repr(node), key), made)
+
+    def _schedule(self, config: Config, total: int) -> list[str]:
+        node = config.scheduler
+        return self._once(("scheduler", repr(node), total), lambda: self._factory("scheduler", node)(0, total))
+
+    def _inits(self, config: Config, rehearsal: Rehearsal) -> list[str]:
+        words = (repr(config.init), repr(config.recurrent_init), repr(config.activation), rehearsal.fills_itself)
+        return self._once(("init", *words), lambda: _check_inits(config, rehearsal.fills_itself, self._factory))
+
+    def hardware(self, config: Config) -> list[str]:
+        """What a run asks for that this machine has not, if it will be trained here."""
+        if not self._here:
+            return []
+        key = ("hardware", repr(config.hardware), repr(config.trainer), config.task.get("batch_size"))
+        if key not in self._known:
+            missing = missing_hardware(config)
+            self._known[key] = [missing] if missing else []
+        return self._known[key]
+
+    # --- memory -------------------------------------------------------------------------------------------------
+
+    def _once(self, key: Any, attempt: Callable[[], Any]) -> list[str]:
+        """What is wrong with something that many cells share."""
+        if key not in self._known:
+            try:
+                attempt()
+                self._known[key] = []
+            except ConfigError as error:
+                self._known[key] = list(error.lines)
+            except FAULTS as error:
+                self._known[key] = [first_line(error)]
+        return self._known[key]
+
+    def _task(self, config: Config) -> Task:
+        key = ("task", repr(config.task))
+        if key not in self._made:
+            self._made[key] = make("task", config.task)
+        return smoothed(self._made[key], config)
+
+    def _factory(self, name: str, node: dict[str, Any]) -> Callable[..., Any]:
+        key = (name, repr(node))
+        if key not in self._made:
+            self._made[key] = factory(name, node)
+        return self._made[key]  # type: ignore[no-any-return]
+
+
+def rehearse(config: Config) -> tuple[Pieces, Tensor]:
+    """Put a run together on the meta device and pass one batch through it.
+
+    Returns:
+        Its pieces, uninitialised, and the network's output.
+
+    Raises:
+        ConfigError, ValueError, TypeError, RuntimeError: for parts that do not go together.
+    """
+    with torch.device("meta"):
+        pieces = assemble(config)
+        out, _ = _passed(pieces.network, pieces.task)
+        for remedy in pieces.remedies:
+            remedy.prepare(pieces.network, pieces.task, pieces.budget.total)
+        the_pretraining(pieces.remedies)
+        the_loss(pieces.remedies)
+    pieces.make_optimizer(parameter_groups(pieces.network))
+    pieces.schedule(0, pieces.budget.total)
+    _check_inits(config, all(w.role != "recurrent" for w in weights(pieces.network)))
+    return pieces, out
+
+
+def _passed(network: Network, task: Task) -> tuple[Tensor, Sizes]:
+    """Pass a batch through a network, and see whether what comes out is what the task wants."""
+    if not network.any_length and task.shortest is not None:
+        raise ConfigError(
+            f"task={task.name} has sequences of {task.shortest} to {task.input_shape[0]} "
+            "steps, but this model takes one length: use model=recurrent or model=esn"
+        )
+    out, sizes = measure(network, task)
+    steps = min(REHEARSED[-1], task.input_shape[0]) if network.any_length else task.input_shape[0]
+    wanted = (steps, task.outputs) if task.every_step else (task.outputs,)
+    if out.shape[1:] != wanted:
+        raise ConfigError(
+            f"the network's output has shape {tuple(out.shape)}, but the task needs {task.outputs} outputs"
+            + (" at every step of a sequence: use model=recurrent or model=esn" if task.every_step else "")
+        )
+    return out, sizes
+
+
+def _check_inits(config: Config, fills_itself: bool, factory: Factory = factory) -> None:
+    """Let the initialisers fill a small weight each.
+
+    Args:
+        fills_itself: whether the network has no weights from states to states that an initialiser would fill.
+
+    Raises:
+        ConfigError, ValueError, TypeError: in their own words.
+    """
+    activation = factory("activation", config.activation)
+    if config.recurrent_init is not None:
+        if config.recurrent_init != STANDS_FOR_ITSELF and fills_itself:
+            name = config.recurrent_init["_target_"].rpartition(".")[2]
+            raise ConfigError(
+                f"recurrent_init={name} reaches no weight of this cell, whose recurrent weights are part of its "
+                "definition: leave recurrent_init=orthogonal, which stands for it, or use another cell"
+            )
+        square = Weight(torch.empty(3, 3), role="recurrent", activation=activation)
+        called("recurrent_init", factory("recurrent_init", config.recurrent_init), square, torch.Generator())
+    last = Weight(torch.empty(3, 3), role="head", activation=activation)
+    called("init", factory("init", config.init), last, torch.Generator())
+
+
+def _on(device: str) -> AbstractContextManager[Any]:
+    """Where tensors are made; of the CPU, where they are made anyway, torch would ask at every call."""
+    return torch.device(device) if device == "meta" else nullcontext()
+
+
+def _where(config: Config, task: Task) -> str:
+    """The device on which a network is looked at: the CPU where that is quicker.
+
+    An operator takes the CPU microseconds on a few small examples, and the meta device a fraction of a millisecond. A
+    definition from elsewhere stays on the meta device: on real memory it might do anything.
+    """
+    nodes = (config.task, config.model, config.cell, config.activation, config.norm, config.skip)
+    if not all(str(node["_target_"]).startswith("gradflow.") for node in nodes if node is not None):
+        return "meta"
+    width = config.width if isinstance(config.width, int) else max(config.width)
+    places, pairs_of_places = 1, 0
+    if not config.model["_target_"].endswith((".mlp", ".recurrent", ".esn")):
+        places = math.prod(task.input_shape[1:] if len(task.input_shape) == 3 else task.input_shape[:1])
+        pairs_of_places = places**2 if len(task.input_shape) == 2 else 0
+    weights_of_blocks = config.depth * width**2
+    operations = EXAMPLES * (18 * weights_of_blocks * places + 4 * width * config.depth * pairs_of_places)
+    kept = EXAMPLES * config.depth * (8 * width * places + 8 * pairs_of_places)
+    small = max(weights_of_blocks, kept, width * math.prod(task.input_shape)) <= CPU_NUMBERS
+    return "cpu" if small and operations / CPU_SPEED < META_BLOCK * config.depth + META_FIRST else "meta"

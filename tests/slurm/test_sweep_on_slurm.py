@@ -1,0 +1,162 @@
+"""A sweep of forty runs as an array of four tasks on a real cluster, disturbed in every way that a cluster knows.
+
+Nothing is lost, nothing is trained twice, and the table is that of a sweep that nobody disturbed, value for value.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+WORDS = (
+    *("sweep", "sweep.name=forty", "depth=2,3", "width=8", "task=digits", "seed=range(10)"),
+    *("init=he_normal,glorot_normal", "hardware.device=cpu", "logger.mode=disabled", "trainer.max_steps=60"),
+    *("trainer.log_every_n_steps=1", "trainer.val_every_n_steps=60", "trainer.checkpoint_every_n_steps=30"),
+    "instruments.every_n_steps=20",
+)
+ON_SLURM = (
+    *("launcher=slurm", "launcher.runs_per_task=10", "launcher.cpus_per_task=4", "launcher.gpus_per_task=2"),
+    *("launcher.time=01:00:00", "launcher.signal_seconds=30"),
+)
+COLUMNS = ("--rows", "depth,init,seed", "--cols", "metric,val/loss,gradient_ratio,verdict,runs", "--format", "csv")
+
+
+@dataclass
+class Sweep:
+    """The sweep under way: its shell, its folder, and its first job."""
+
+    shell: object
+    folder: Path
+    words: tuple[str, ...]
+    job: str
+
+    def status(self, run_id: str) -> dict:
+        return json.loads((self.shell.runs / run_id / "status.json").read_text())
+
+    def under_way(self, task: int, attempt: int = 1) -> list[dict]:
+        """Runs of a task that train."""
+        found = [json.loads(file.read_text()) for file in self.shell.runs.glob("*/status.json")]
+        name = f"{self.job}_{task}"
+        mine = [each for each in found if each["state"] == "running" and each["job_id"] == name and each["step"] > 0]
+        return [status for status in mine if status["attempt"] >= attempt]
+
+    def results(self) -> dict[str, tuple[int, int]]:
+        """Every result's inode and time of writing."""
+        found = {file.parent.name: file.stat() for file in self.shell.runs.glob("*/result.json")}
+        return {run_id: (stat.st_ino, stat.st_mtime_ns) for run_id, stat in found.items()}
+
+    def logs(self) -> str:
+        return "".join(file.read_text() for file in sorted((self.folder / "slurm" / "logs").glob("*.log")))
+
+    def said(self, task: int) -> str:
+        return (self.folder / "slurm" / "logs" / f"{self.job}_{task}.log").read_text()
+
+
+def test_a_disturbed_sweep_ends_with_the_table_of_an_undisturbed_one(
+    cluster, new_shell, crawling, evidence, wait_until, tmp_path
+):
+    words, python = (*WORDS, *crawling.words), crawling.environment
+    shell, undisturbed = new_shell(), new_shell()
+    undisturbed.gate.touch()
+    beside = undisturbed.start(*words, "-j", "1", **python)  # while the cluster makes us wait
+    _refuse_sacct(tmp_path)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **python}
+    submitted = shell.run(*words, *ON_SLURM, **path)
+    assert submitted.returncode == 0, submitted.stderr
+    folder = shell.sweeps / "forty"
+    sweep = Sweep(shell, folder, words, _jobs(folder)[0])
+    assert f"job {sweep.job}" in submitted.stdout
+    assert len(cluster.states(sweep.job)) == 4
+
+    wait_until(lambda: all(len(sweep.under_way(task)) == 2 for task in range(4)))  # a worker for each of two GPUs
+    where = {task: cluster.show(f"{sweep.job}_{task}", "NodeList") for task in range(4)}
+    assert Counter(where.values()) == {"n1": 2, "n2": 2}
+    first, second = (task for task, node in where.items() if node == "n1")
+    third, fourth = (task for task, node in where.items() if node == "n2")
+
+    for task in range(4):
+        gpus = [_gpus(shell.runs / status["run_id"]) for status in sweep.under_way(task)]
+        assert sorted(gpus) in ([["0"], ["1"]], [["2"], ["3"]])
+
+    # A worker is killed: its run alone is tried again.
+    victim = sweep.under_way(third)[0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    wait_until(lambda: sweep.status(victim["run_id"])["attempt"] == 2)
+    assert f"trying again {victim['run_id']}" in sweep.said(third)
+
+    # A job of a higher partition takes one node, the other node is set down, and the controller is restarted.
+    urgent = cluster.submit("--partition=high", "--nodelist=n1", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    cluster.ask("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    cluster.wait(urgent)
+    cluster.resume()
+    cluster.restart_controller()
+    for task in (first, second):
+        assert "goes back into the queue" in sweep.said(task)
+    wait_until(lambda: all(len(sweep.under_way(task, attempt=2)) == 2 for task in range(4)))
+    assert sweep.results() == {}
+
+    # One task is told that its time is over, one is requeued by its owner, one is cancelled, and one loses its process.
+    cluster.ask("scancel", "--signal=USR1", "--batch", f"{sweep.job}_{first}")
+    cluster.ask("scontrol", "requeue", f"{sweep.job}_{second}")
+    cluster.ask("scancel", f"{sweep.job}_{third}")
+    os.kill(_task_of(sweep.under_way(fourth)[0]["pid"]), signal.SIGKILL)
+    wait_until(lambda: set(cluster.states(sweep.job).values()) == {"PENDING"} and len(cluster.states(sweep.job)) == 2)
+    assert sweep.said(first).count("goes back into the queue") == 1 + sweep.said(first).count("start 2")
+    assert "does not requeue itself: to Slurm it is" in sweep.said(third)
+
+    # Nothing is shown as running that does not run; the same words submit what no task has.
+    shown = shell.run("status", folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "running" not in re.sub(r"\b0 running", "", shown.stdout), shown.stdout
+    again = shell.run(*words, *ON_SLURM, **path)
+    assert again.returncode == 0, again.stderr
+    other = _jobs(folder)[1]
+    assert len(cluster.states(other)) == 2
+    shell.gate.touch()
+    cluster.wait(sweep.job, other)
+    before = sweep.results()
+    assert len(before) == 40, sweep.logs()
+
+    finished = shell.run(*words, *ON_SLURM, **path)
+    assert finished.returncode == 0, finished.stderr
+    assert len(_jobs(folder)) == 2
+    assert sweep.results() == before
+    assert undisturbed.end(beside).returncode == 0
+    tables = [each.run("table", each.sweeps / "forty", *COLUMNS) for each in (shell, undisturbed)]
+    assert tables[0].stdout == tables[1].stdout
+    assert tables[0].stdout.count("\n") == 41
+    for run_id in before:
+        assert evidence(shell.runs / run_id) == evidence(undisturbed.runs / run_id)
+        assert sweep.status(run_id)["state"] == "completed"
+    ended = Counter(re.findall(r"\] completed (\w+)", sweep.logs()))
+    assert set(ended.values()) == {1}, ended
+    assert not (tmp_path / "asked").exists()
+
+
+def _jobs(folder: Path) -> list[str]:
+    files = sorted((folder / "slurm").glob("submission-*.json"))
+    return [array["job_id"] for file in files for array in json.loads(file.read_text())["arrays"]]
+
+
+def _gpus(path: Path) -> list[str]:
+    """What a run said of the GPUs that it sees."""
+    return sorted(set(re.findall(r"sees GPU (.*)", (path / "log.txt").read_text())))
+
+
+def _task_of(worker: int) -> int:
+    """The process of `gradflow work` that a worker belongs to: its server's parent."""
+    for _ in range(2):
+        worker = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+    assert b"work" in Path(f"/proc/{worker}/cmdline").read_bytes().split(b"\0")
+    return worker
+
+
+def _refuse_sacct(folder: Path) -> None:
+    """A `sacct` that leaves a mark where it is asked."""
+    (folder / "sacct").write_text(f"#!/bin/sh\ntouch {folder}/asked\nexit 1\n")
+    (folder / "sacct").chmod(0o755)
