@@ -296,6 +296,13 @@ class Evidence:
         """Bit for bit, and NaN is NaN: JSON writes floats so that they are read back the same."""
         return isinstance(other, Evidence) and json.dumps(vars(self)) == json.dumps(vars(other))
 
+    def shows(self, other: Evidence, rel: float) -> None:
+        """Fail unless it has the other's rows, with the same numbers to a rounding."""
+        for ours, theirs in ((self.metrics, other.metrics), (self.gradflow, other.gradflow)):
+            assert [{**row, "value": 0} for row in ours] == [{**row, "value": 0} for row in theirs]
+            values = [row["value"] for row in theirs]
+            assert [row["value"] for row in ours] == pytest.approx(values, rel=rel, abs=1e-14, nan_ok=True)
+
 
 @pytest.fixture(scope="session")
 def evidence() -> Callable[[Path], Evidence]:

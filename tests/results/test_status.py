@@ -8,6 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
+from gradflow.errors import ConfigError
 from gradflow.results.status import is_complete, is_over, summary, summary_of, to_rich
 from gradflow.results.survey import survey
 from gradflow.runs import jobs
@@ -138,6 +139,28 @@ def test_who_works_on_a_sweep_can_be_stopped_by_a_command_that_is_told(records):
     assert "to stop" not in told(folder)
     with announced(folder, "gradflow sweep depth=2,3"):
         assert f"to stop: gradflow cancel {folder}" in told(folder)
+
+
+def test_a_search_has_the_runs_of_its_trials_by_now(records, tmp_path):
+    folder = records.sweeps / "find"
+    (folder / "tune").mkdir(parents=True)
+    said = {"name": "find", "command": "gradflow tune +tune=find", "runs_dir": "../../runs"}
+    write_json(folder / "tune" / "tune.json", said)
+    text = told(folder)
+    assert "no runs yet" in text
+    assert "to go on: gradflow tune +tune=find" in text
+    for seed, state in enumerate(("completed", "pruned", "running", "failed")):
+        says(records.add(seed=seed, state=state), group="find")
+    records.add(seed=9)  # of another sweep
+    assert "4 runs: 1 completed, 1 running, 1 failed, 1 pruned\n" in told(folder)
+    assert not is_over(survey(folder))
+    says(records.runs / "000000000002", state="preempted")
+    assert is_over(survey(folder))
+    with announced(folder, "gradflow tune +tune=find"):
+        assert not is_over(survey(folder))
+    (folder / "tune" / "tune.json").write_text("{")
+    with pytest.raises(ConfigError, match="truncated or not JSON"):
+        survey(folder)
 
 
 # --- Slurm --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from gradflow.resources import conf_dir
 from gradflow.runs.build import prepare_data
+from gradflow.runs.compose import HIDDEN_GROUPS
 from gradflow.runs.config import FACTORS
 from gradflow.runs.execute import execute
 from gradflow.runs.identity import labels
@@ -22,7 +23,7 @@ def files(group: str) -> list[str]:
     return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
 
 
-GROUPS = sorted(folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "sweep")
+GROUPS = sorted(f.name for f in conf_dir().iterdir() if f.is_dir() and f.name not in HIDDEN_GROUPS)
 # What a file needs beside it: half of a method, or a layout other than the default model's.
 COMPANIONS = {
     ("init", "fixup"): ["skip=fixup_scalar"],

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from gradflow.runs.build import build
 from gradflow.runs.claim import claim
@@ -443,3 +445,27 @@ def test_a_record_that_cannot_be_written_is_told_with_its_path(configure, tmp_pa
     outcome = train(configure())
     assert (outcome.state, outcome.recorded) == ("failed", False)
     assert str(tmp_path / "runs") in outcome.error
+
+
+def test_a_run_of_one_process_is_one_inside_any_job(configure, monkeypatch, undisturbed, evidence):
+    """Lightning takes a job's variables for a rank of several, would not log, and would requeue the job itself."""
+    config = configure("logger.mode=offline", "trainer.val_every_n_steps=10")
+    expected = undisturbed(config)
+    job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "2"}
+    for name, value in {**job, "SLURM_JOB_NAME": "train", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 2)  # as where Lightning is imported inside the job
+    handlers = []
+
+    def look(step: int, figures: dict[str, float]) -> bool:
+        handlers.append([signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)])
+        return False
+
+    stop = Stop()
+    with stop.on_signals():
+        assert execute(config, [], stop, judge=look).state == "completed"
+    assert handlers == [[stop.handler, stop.handler]] * 2
+    assert evidence(path_of(config)) == expected
+    assert status_of(config)["job_id"] == "7"
+    (kept,) = path_of(config).glob("wandb/offline-run-*/run-*.wandb")
+    assert b"train/loss" in kept.read_bytes()

@@ -69,33 +69,20 @@ def show_of_one(own: Path, importable: Path, tmp_path: Path, monkeypatch: pytest
     return show
 
 
-def same(found: Any, expected: Any) -> bool:
-    """Row for row, but for the rounding of float64."""
-    return all(
-        [{**row, "value": 0} for row in ours] == [{**row, "value": 0} for row in theirs]
-        and [row["value"] for row in ours] == pytest.approx([row["value"] for row in theirs], rel=1e-10, abs=1e-14)
-        for ours, theirs in ((found.metrics, expected.metrics), (found.gradflow, expected.gradflow))
-    )
-
-
 def status(path: Path) -> dict[str, Any]:
     with suppress(OSError):
         return json.loads((path / "status.json").read_text())
     return {}
 
 
-def test_a_rank_that_is_killed_fails_the_run_and_ranks_leave_with_whoever_started_them(
-    new_shell, own, wait_until, show_of_one, evidence
-):
-    """Then the run goes on from its checkpoint and ends with the numbers of one process."""
+def test_a_rank_that_is_killed_fails_the_run_and_ranks_leave_with_whoever_started_them(new_shell, own, wait_until):
     shell, words = new_shell(), ("train", *RUN, *TWO, "--config-dir", str(own / "conf"))
 
     def under_way(attempt: int) -> tuple[Any, dict[int, Path], Path]:
         process = shell.start(*words)
-        wait_until(lambda: [p for p in shell.runs.glob("*") if status(p).get("attempt") == attempt])
+        wait_until(lambda: [path for path in shell.runs.glob("*") if status(path).get("attempt") == attempt])
         (path,) = shell.runs.iterdir()
-        began = status(path)["step"]
-        wait_until(lambda: status(path)["step"] > began)
+        wait_until(lambda: status(path)["step"] >= 10 * attempt)  # it has a checkpoint, and goes on from it
         return process, ranks(process.pid), path
 
     process, started, path = under_way(1)
@@ -112,14 +99,6 @@ def test_a_rank_that_is_killed_fails_the_run_and_ranks_leave_with_whoever_starte
     process.kill()
     wait_until(lambda: not any(map(alive, started)))
     assert (status(path)["state"], status(path)["error"]) == ("preempted", None)
-
-    shell.gate.touch()
-    done = shell.run(*words)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("completed: ")
-    result = json.loads((path / "result.json").read_text())
-    assert (result["cost"]["attempts"], result["labels"]["hardware.devices"]) == (3, 2)
-    assert same(evidence(path), show_of_one())
 
 
 def test_a_sweep_of_such_runs_starts_their_processes_and_nothing_else(
@@ -159,5 +138,5 @@ def test_a_sweep_of_such_runs_starts_their_processes_and_nothing_else(
     assert not any("sweep" in words or "train" in words for words in others)
     for path in found:
         result = json.loads((path / "result.json").read_text())
-        assert same(evidence(path), show_of_one(f"seed={result['labels']['seed']}"))
+        evidence(path).shows(show_of_one(f"seed={result['labels']['seed']}"), rel=1e-10)
         assert (path / "log-rank-1.txt").exists()

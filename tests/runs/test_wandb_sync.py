@@ -15,6 +15,7 @@ from wandb_stand_in import StandIn
 
 from gradflow.runs import wandb_sync
 from gradflow.runs.claim import claim
+from gradflow.runs.wandb_logger import finish, make_logger
 from gradflow.runs.wandb_sync import alone, is_uploaded, mend, pending, upload
 
 KEY = "5ec2e7" * 6 + "abcd"
@@ -178,3 +179,12 @@ def test_a_log_is_cut_back_to_its_last_whole_record_wherever_it_was_cut(logged, 
     copy.write_bytes(damaged)
     mend(copy)
     assert len(copy.read_bytes()) >= 200
+
+
+def test_a_run_logs_offline_as_one_that_may_go_on(configure, tmp_path):
+    """Or else `wandb sync` would put a second attempt in the place of the first."""
+    logger = make_logger(configure("logger.mode=offline"), tmp_path)
+    assert logger is not None
+    settings = logger.experiment.settings
+    finish("completed")
+    assert (settings.resume, settings.mode) == ("allow", "offline")

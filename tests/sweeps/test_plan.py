@@ -5,9 +5,9 @@ import hashlib
 import pytest
 
 from gradflow.errors import ConfigError
-from gradflow.runs.preflight import preflight
 from gradflow.runs.compose import composer
 from gradflow.runs.identity import run_id
+from gradflow.runs.preflight import preflight
 from gradflow.sweeps import launch
 from gradflow.sweeps.grid import ask
 from gradflow.sweeps.plan import Refused, check, make_plan
@@ -146,6 +146,140 @@ def test_a_sweep_without_a_name_is_named_after_its_words_in_any_order():
     assert set(same) == {one} != {other}
 
 
+# --- grids beside each other, keys together, conditions -------------------------------------------------------------
+
+
+def words_of(asked) -> list[str]:
+    return [" ".join(cell.overrides) for cell in asked.cells]
+
+
+@pytest.mark.parametrize(
+    ("words", "cells"),
+    [
+        (
+            ["activation=relu,tanh", "init=he_normal,glorot_normal", "seed=0,1", "sweep.zip=[activation,init]"],
+            [
+                *("activation=relu init=he_normal seed=0", "activation=relu init=he_normal seed=1"),
+                *("activation=tanh init=glorot_normal seed=0", "activation=tanh init=glorot_normal seed=1"),
+            ],
+        ),
+        (
+            ["depth=2,3", "seed=range(2)", "width=4,8", "norm=none,batch", "sweep.zip=[[depth,width],[seed,norm]]"],
+            [
+                *("depth=2 width=4 seed=0 norm=none", "depth=2 width=4 seed=1 norm=batch"),
+                *("depth=3 width=8 seed=0 norm=none", "depth=3 width=8 seed=1 norm=batch"),
+            ],
+        ),
+        (["norm=glob(?a*)", "optimizer.lr=1,2", "sweep.zip=[norm,optimizer.lr]"], [
+            "norm=batch optimizer.lr=1", "norm=layer optimizer.lr=2",
+        ]),
+        (["depth=2,3,2", "seed=1"], ["depth=2 seed=1", "depth=3 seed=1"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_choices_of_keys_in_a_zip_are_walked_together(words, cells):
+    with composer() as compose:
+        assert words_of(ask(compose, words)) == cells
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["depth=2,3", "width=4,8,16", "sweep.zip=[depth,width]"], ["sweep.zip=[depth,width]", "depth 2, width 3"]),
+        (["depth=2,3", "sweep.zip=[depth,wdith]"], ["'wdith' has no choices here"]),
+        (["depth=2,3", "width=4,8", "sweep.zip=[depth,wdith]"], ["'wdith' has no", "did you mean 'width'?"]),
+        (["depth=2,3", "sweep.zip=depth"], ["sweep.zip=depth: must list keys", "sweep.zip=[activation,init]"]),
+        (["depth=2,3", "sweep.zip=[depth]"], ["sweep.zip=[depth]: must list keys"]),
+        (["depth=2,3", "seed=0,1", "sweep.zip=[[depth,seed],[seed,depth]]"], ["stands there twice"]),
+        (["depth=2,3", "sweep.where=depth >"], ["sweep.where=depth >: cannot be read"]),
+        (["depth=2,3", "sweep.were=depth"], ["sweep.were=depth: unknown key", "did you mean 'sweep.where'?"]),
+    ],
+    ids=str,
+)
+def test_a_zip_or_condition_that_means_nothing_is_refused(words, told):
+    with composer() as compose, pytest.raises(ConfigError) as caught:
+        ask(compose, words)
+    assert [part for part in told if part not in str(caught.value)] == []
+
+
+def test_cells_that_a_condition_drops_are_never_checked():
+    words = ["norm=none,batch", "task.batch_size=1,8", "depth=2,60", "activation=relu,rleu", "width=8"]
+    wanted = ["sweep.where=not (norm=='batch' and task.batch_size==1)", "sweep.where=depth<50 and activation!='rleu'"]
+    plan, configs, _, cells = typed(*words, *wanted)
+    assert [(run.labels["norm"], run.labels["task.batch_size"]) for run in plan.runs] == [
+        ("none", 1), ("none", 8), ("batch", 8),
+    ]  # fmt: skip
+    assert ({run.labels["depth"] for run in plan.runs}, cells) == ({2}, 3)
+    with composer() as compose:
+        quoted = [f'{word.partition("=")[0]}="{word.partition("=")[2]}"' for word in wanted]  # as Hydra would have it
+        assert words_of(ask(compose, [*words, *quoted])) == words_of(ask(compose, words))
+        assert ask(compose, [*words, *quoted]).name == plan.name != ask(compose, words).name
+    assert all(check([("", config)], preflight) == [] for config in configs.values())
+
+
+def test_a_condition_on_a_cell_that_cannot_be_composed_looks_at_what_was_typed():
+    with pytest.raises(Refused) as caught:  # of rleu's depth nothing was typed: it is told, not dropped
+        typed("activation=relu,rleu", "sweep.where=depth==3")
+    assert caught.value.faults[0].cells == ["activation=rleu"]
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("depht==2", "'depht' is a name in no cell; allowed: .*; did you mean 'depth'"),
+        ("norm > 3", "a word ..none.. cannot be compared with a number"),
+        ("depth > 50", "sweep.where=depth > 50: leaves none of 2 cells"),
+    ],
+)
+def test_a_condition_that_goes_wrong_in_a_cell_is_told_once(where, told):
+    with pytest.raises(ConfigError, match=told) as caught:
+        typed("depth=2,3", f"sweep.where={where}")
+    assert len(caught.value.lines) == 1
+
+
+SEVERAL = """
+name: mine
+overrides: [width=8, optimizer.lr=0.5]
+where: width < 100
+grid: {depth: '2,3'}
+grids:
+  - overrides: [activation=tanh, optimizer.lr=0.1]
+    grid: {depth: '3,4', seed: [0, 1]}
+    where: not (depth == 4 and seed == 1)
+  - zip: {depth: [2, 5], norm: [none, batch]}
+"""
+
+
+def test_grids_of_a_sweep_follow_each_other_and_equal_cells_are_one(named):
+    plan, _, folder, cells = make_plan(named(SEVERAL), ["+sweep=mine"], "")
+    keys = ("depth", "activation", "seed", "norm", "optimizer.lr", "width")
+    assert [tuple(run.labels[key] for key in keys) for run in plan.runs] == [
+        (2, "relu", 0, "none", 0.5, 8),
+        (3, "relu", 0, "none", 0.5, 8),
+        (3, "tanh", 0, "none", 0.1, 8),
+        (3, "tanh", 1, "none", 0.1, 8),
+        (4, "tanh", 0, "none", 0.1, 8),
+        (5, "relu", 0, "batch", 0.5, 8),
+    ]
+    assert (folder.name, cells) == ("mine", 7)
+
+
+def test_words_on_the_command_line_hold_for_every_grid_of_a_sweep(named):
+    plan, *_ = make_plan(named(SEVERAL), ["+sweep=mine", "depth=7", "sweep.where=activation=='tanh'"], "")
+    assert [(run.labels["depth"], run.labels["seed"]) for run in plan.runs] == [(7, 0), (7, 1)]
+
+
+def test_named_sweeps_follow_each_other(named, tmp_path):
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    (tmp_path / "conf" / "sweep" / "other.yaml").write_text("name: other\ngrid: {depth: '3,9'}\noverrides: [width=8]\n")
+    (tmp_path / "conf" / "sweep").rename(tmp_path / "kept")
+    compose = named("name: mine\ngrid: {depth: '2,3'}\noverrides: [width=8]\n")
+    (tmp_path / "kept" / "other.yaml").rename(tmp_path / "conf" / "sweep" / "other.yaml")
+    plan, _, folder, _ = make_plan(compose, ["+sweep=mine,other"], "")
+    assert ([run.labels["depth"] for run in plan.runs], folder.name) == ([2, 3, 9], "mine+other")
+    assert make_plan(compose, ["+sweep=mine,other", "width=4"], "")[0].name.startswith("mine+other-")
+
+
 # --- what is refused --------------------------------------------------------------------------------------------
 
 
@@ -202,6 +336,8 @@ MISTAKES = {
     "unequal zip": ("zip:\n  norm: [none, batch]\n  init: [he_normal]\n", "norm 2, init 1", "differ in length"),
     "grid of wrong type": ("grid: [depth]\n", "grid", "should be a valid dictionary"),
     "zip of wrong type": ("zip: {depth: 3}\n", "zip.depth", "should be a valid list"),
+    "key of a further grid": ("grids: [{gird: {depth: '2,3'}}]\n", "grids", "did you mean 'grid'?"),
+    "unequal zip of a further grid": ("grids: [{zip: {norm: [none], init: []}}]\n", "norm 1, init 0", "differ"),
     "overrides of wrong type": ("overrides: width=8\n", "overrides", "should be a valid list"),
 }
 

@@ -1,6 +1,7 @@
 """Real small searches in one process: budgets, samplers, pruners, and trials that come to no good end."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gradflow.sweeps.tuning import desk as desks
 from gradflow.sweeps.tuning.attempt import Unwritable, attempt
 from gradflow.sweeps.tuning.desk import Desk, tallies, trials_of
 from gradflow.sweeps.tuning.figures import validations
+from gradflow.sweeps.tuning.final import importances, plan_final, rows_of
 from gradflow.sweeps.tuning.presence import present
 
 
@@ -75,7 +77,7 @@ def test_a_grid_is_no_larger_than_it_is(here):
 def test_a_run_that_diverges_is_told_as_pruned_and_kills_nothing(here):
     desk = here("optimizer.lr=1e30,1e-2", "tune.sampler=grid", "trainer.max_steps=8")
     by_rate = {trial.params["optimizer.lr"]: trial for trial in trials_of(desk.studies["all"])}
-    assert by_rate["1e-02" if "1e-02" in by_rate else "0.01"].state.name == "COMPLETE"
+    assert by_rate["0.01"].state.name == "COMPLETE"
     assert by_rate["1e+30"].state.name == "PRUNED"
     assert "the loss stopped being finite at step" in by_rate["1e+30"].user_attrs["why"]
     tally = tallies(desk.studies, desk.search)["all"]
@@ -146,6 +148,36 @@ def test_a_budget_can_be_raised_later(here):
     assert same == folder
     assert params(here.make(more, folder))[:2] == first
     assert len(params(here.make(more, folder))) == 3
+
+
+def test_what_matters_is_told_from_ten_complete_trials_on(here):
+    search, folder = here.ask(LR, "width=int(interval(2,64))", "tune.trials=30", "tune.sampler=random")
+    study = here.make(search, folder, most=9, value=lambda p: abs(math.log(p["optimizer.lr"]) + 3)).studies["all"]
+    assert importances(study, search) == {}
+    here.make(search, folder, value=lambda p: abs(math.log(p["optimizer.lr"]) + 3))
+    shares = importances(study, search)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["optimizer.lr"] > 0.7
+
+
+def test_in_the_end_each_technique_s_best_is_planned_and_one_without_a_value_is_named(here):
+    search, folder = here.ask(LR, "activation=relu,tanh", "tune.per=activation", "tune.trials=3", "tune.final_seeds=2")
+    relu = search.techniques[0]
+    with present(folder) as name:
+        desk = Desk(folder, search, name, 3)
+        values = iter([0.4, 0.2, 0.3])
+        while (task := desk.take()) is not None:
+            if task.technique == relu:
+                desk.complete(task, [next(values)])
+            else:
+                desk.diverge(task, "so it is said")
+    final = plan_final(search, desk.studies, here=True)
+    assert final.lacking == ["activation=tanh"]
+    rate = search.dimensions[0].value(params(desk, relu.name)[1]["optimizer.lr"])
+    seen = [(run.labels["activation"], run.labels["optimizer.lr"], run.labels["seed"]) for run in final.plan.runs]
+    assert seen == [("relu", rate, 1000), ("relu", rate, 1001)]
+    assert all(run.estimate["steps"] == 4 for run in final.plan.runs)
+    assert rows_of(search, [run.labels for run in final.plan.runs]) == ["activation", "optimizer.lr"]
 
 
 # --- workers that leave ------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import pytest
 from searching_here import LR, TINY, Here
 
 from gradflow.errors import ConfigError
-from gradflow.runs.compose import composer
 from gradflow.runs.identity import run_id
 from gradflow.sweeps.plan import Refused
 from gradflow.sweeps.tuning.ask import make_search
@@ -94,15 +93,15 @@ def test_techniques_multiply_out_or_are_walked_together(here):
 
 
 def test_a_trial_s_config_is_what_its_overrides_compose(here, compose):
-    words = LR, "optimizer=sgd,adam", "width=range(2,9,2)", "remedy=none,[clip_norm,clip_value]", "activation=relu,tanh"
+    words = LR, "optimizer=sgd,adam", "width=[4],[6]", "remedy=none,[clip_norm,clip_value]", "activation=relu,tanh"
     search, _ = here.ask(*words, "tune.per=activation")
-    params = {"optimizer.lr": 0.0123456, "optimizer": "adam", "width": 6, "remedy": "[clip_norm,clip_value]"}
+    params = {"optimizer.lr": 0.0123456, "optimizer": "adam", "width": "[6]", "remedy": "[clip_norm,clip_value]"}
     config = search.config(search.techniques[1], params, 7)
     overrides = search.overrides(search.techniques[1], params, 7)
-    searched = "optimizer.lr=0.01235", "optimizer=adam", "width=6", "remedy=[clip_norm,clip_value]"
+    searched = "optimizer.lr=0.01235", "optimizer=adam", "width=[6]", "remedy=[clip_norm,clip_value]"
     assert {"activation=tanh", *searched, "seed=7"} <= set(overrides)
     assert run_id(compose.config(overrides)) == run_id(config)
-    assert (config.optimizer["lr"], config.width, list(config.remedy)) == (0.01235, 6, ["clip_norm", "clip_value"])
+    assert (config.optimizer["lr"], config.width, list(config.remedy)) == (0.01235, [6], ["clip_norm", "clip_value"])
 
 
 def test_a_file_brings_a_space_that_words_replace(here):
@@ -115,20 +114,6 @@ def test_a_file_brings_a_space_that_words_replace(here):
 def test_fresh_seeds_are_none_that_a_trial_used(here):
     search, _ = here.ask(LR, "tune.seeds=[0,1001]", "tune.final_seeds=3")
     assert search.fresh == [1000, 1002, 1003]
-
-
-def test_a_folder_holds_one_search_whose_configs_are_frozen(compose, tmp_path):
-    conf = tmp_path / "conf" / "activation"
-    conf.mkdir(parents=True)
-    (conf / "mine.yaml").write_text("_target_: gradflow.models.activations.leaky_relu\nslope: 0.1\n")
-    seen = []
-    for slope in (0.1, 0.2):
-        (conf / "mine.yaml").write_text(f"_target_: gradflow.models.activations.leaky_relu\nslope: {slope}\n")
-        with composer(str(tmp_path / "conf")) as own:
-            here = Here(own, tmp_path)
-            seen.append(here.ask(LR, "activation=mine", "tune.name=one", f"tune.trials={3 if slope == 0.1 else 5}")[0])
-    assert [s.config(s.techniques[0], {"optimizer.lr": 0.1}, 0).activation["slope"] for s in seen] == [0.1, 0.1]
-    assert [s.trials for s in seen] == [3, 5]
 
 
 def test_another_search_or_sweep_in_the_folder_is_left_alone(here):

@@ -13,6 +13,7 @@ from gradflow.errors import ConfigError
 from gradflow.usage import FAILED, OK
 
 if TYPE_CHECKING:
+    from gradflow.results.survey import Survey
     from gradflow.runs.launches import Launch
 
 SUMMARY = "stop what is under way for a sweep; its runs checkpoint"
@@ -31,6 +32,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, typed: list[str]) -> int:
     """End what is under way for a sweep."""
+    from gradflow.results.status import is_over
     from gradflow.runs.jobs import read_submissions
     from gradflow.runs.launches import launches
 
@@ -41,14 +43,16 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     here = [launch for launch in found if launch.is_here]
     elsewhere = [launch for launch in found if not launch.is_here]
     job_ids = [job_id for submission in submissions for job_id in submission.job_ids]
-    outcomes = [_cancel_jobs(job_ids)] if job_ids and not _is_over(folder) else []
+    looked = _survey(folder)
+    over = looked is not None and is_over(looked)  # then no job is left to cancel, and a cluster need not be near
+    outcomes = [_cancel_jobs(job_ids)] if job_ids and not over else []
     if here:
         outcomes.append(_stop(here))
-    outcomes += [_tell_elsewhere(folder, launch) for launch in elsewhere]
+    outcomes += [_tell_elsewhere(launch, looked) for launch in elsewhere]
     if not any(outcomes):
         print(f"{folder}: nothing is under way")
         return OK
-    command = _command(folder) or (found[-1].command if found else "")
+    command = (looked.command if looked is not None else None) or (found[-1].command if found else None)
     if command:
         print(f"to go on: {command}")
     return FAILED if "failed" in outcomes else OK
@@ -100,42 +104,22 @@ def _cancel_jobs(job_ids: list[str]) -> str | None:
     return "stopped"
 
 
-def _tell_elsewhere(folder: Path, launch: Launch) -> str | None:
+def _tell_elsewhere(launch: Launch, looked: Survey | None) -> str | None:
     """A process that only its own machine can end; one that shows no sign of life may be long gone."""
-    from gradflow.results.survey import survey
-
-    try:
-        looked = survey(folder)
-        beats = any(glance.status.get("host") == launch.host for _, glance in looked.chosen("running"))
-    except ConfigError:  # no plan yet
-        beats = True
     where = f"pid {launch.pid} on {launch.host}"
-    if not beats:
+    if looked is not None and all(run.status.get("host") != launch.host for _, run in looked.chosen("running")):
         print(f"{where} was announced, but none of its runs gives a sign of life")
         return None
-    print(
-        f"gradflow: {where} can only be stopped there; type: ssh {launch.host} kill -TERM {launch.pid}", file=sys.stderr
-    )
+    kill = f"ssh {launch.host} kill -TERM {launch.pid}"
+    print(f"gradflow: {where} can only be stopped there; type: {kill}", file=sys.stderr)
     return "failed"
 
 
-def _is_over(folder: Path) -> bool:
-    """Whether every run of the plan is done; then no job is left to cancel, and a cluster need not be near."""
-    from gradflow.results.status import is_over
+def _survey(folder: Path) -> Survey | None:
+    """What goes on in a sweep; None where nothing was planned yet."""
     from gradflow.results.survey import survey
 
     try:
-        return is_over(survey(folder))
-    except ConfigError:  # no plan yet
-        return False
-
-
-def _command(folder: Path) -> str | None:
-    from gradflow.runs.planfile import read_plan
-    from gradflow.runs.record import Unreadable
-
-    try:
-        plan = read_plan(folder)
-    except Unreadable:
+        return survey(folder)
+    except ConfigError:
         return None
-    return None if plan is None else plan.command

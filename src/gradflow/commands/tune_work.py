@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 
 from gradflow import usage
-from gradflow.commands.work import OF_SRUN
 from gradflow.errors import ConfigError
 from gradflow.usage import OK
 
@@ -44,10 +42,8 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
         raise ConfigError(str(error)) from None
     if search is None:
         raise ConfigError(f"{options.folder}: holds no search; 'gradflow tune' makes one")
-    for name in OF_SRUN:
-        os.environ.pop(name, None)
     stop = Stop()
-    with stop.on_signals(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    with stop.on_signals():
         workers = Local(
             kind="local",
             jobs=options.jobs,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ HELP = """Train one task's share of a sweep. A cluster's batch script types this
 On SIGUSR1 or SIGTERM every run checkpoints at its next step, and the exit code is 128 + the signal's number. The same
 command goes on.
 """
-# A run here is one process, however many tasks Slurm counts; Lightning would take these for ranks of one training.
-OF_SRUN = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE")
 ENDED = ("completed", "diverged", "done", "pruned", "failed")
 
 
@@ -39,7 +36,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     from gradflow.runs.stop import Stop
 
     stop = Stop()
-    with stop.on_signals(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    with stop.on_signals():
         return _work(options, stop)
 
 
@@ -60,8 +57,6 @@ def _work(options: argparse.Namespace, stop: Stop) -> int:
         raise ConfigError(str(error)) from None
     if plan is None:
         raise ConfigError(f"{options.folder}: holds no plan")
-    for name in OF_SRUN:
-        os.environ.pop(name, None)
     mine = set(share.run_ids)
     runs = [run for run in plan.runs if run.run_id in mine]
     missing = [run for run in runs if not is_done(plan.runs_dir / run.run_id)]

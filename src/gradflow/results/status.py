@@ -50,8 +50,11 @@ def is_complete(collection: Collection) -> bool:
 
 
 def is_over(survey: Survey) -> bool:
-    """Whether every run is done, so that nothing can change any more."""
-    return _all_done(survey.tally())
+    """Whether every run is done; of a search, whether nothing is under way, for it may always make more."""
+    counted = survey.tally()
+    if survey.group is not None:
+        return not (survey.launches or survey.tasks() or counted["running"])
+    return _all_done(counted)
 
 
 def to_rich(survey: Survey) -> list[Any]:
@@ -79,7 +82,7 @@ def to_rich(survey: Survey) -> list[Any]:
     shown += [Text(f"unreadable: {problem}", style="red") for problem in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
         shown.append(Text(f"… and {len(problems) - MOST_PROBLEMS} more that cannot be read", style="red"))
-    if survey.command and not _all_done(counted):
+    if survey.command and (survey.group is not None or not _all_done(counted)):
         shown.append(Text(f"to go on: {survey.command}"))
         if survey.launches or survey.tasks():
             shown.append(Text(f"to stop: gradflow cancel {survey.folder}"))
@@ -88,7 +91,7 @@ def to_rich(survey: Survey) -> list[Any]:
 
 def _in_words(counted: Counter[str]) -> str:
     told = ", ".join(f"{counted[state]} {state}" for state in ORDER if counted[state])
-    return f"{counted.total()} runs: {told}"
+    return f"{counted.total()} runs: {told}" if told else "no runs yet"
 
 
 def _all_done(counted: Counter[str]) -> bool:

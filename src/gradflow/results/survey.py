@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -14,9 +15,10 @@ from gradflow.results.pace import Pace, Stint, pace
 from gradflow.runs import jobs
 from gradflow.runs.launches import Launch, launches
 from gradflow.runs.planfile import PLAN, Plan, read_plan
-from gradflow.runs.record import DONE, Unreadable
+from gradflow.runs.record import DONE, Unreadable, load_json
 from gradflow.runs.states import Glance, Seen, look_again
 
+SEARCH = "tune/tune.json"  # in the folder of a search; see `gradflow.sweeps.tuning.search`
 UNDER_WAY = ("running", "missing", "preempted", "stale")  # with work still to be done; a failed run waits for a person
 
 
@@ -27,8 +29,9 @@ class Survey:
     Attributes:
         folder: what was asked for.
         runs_dir: where the records are.
-        only: the ids of a plan or of the one run; None for all of a folder.
+        only: the ids of a plan or of the one run, with their labels as far as they are known; None for all of a folder.
         command: how to go on, if it was planned.
+        group: the name of a search, which does not know beforehand what it will train: its runs are of this group.
         estimates: what the plan says that its runs cost.
         seen: the runs.
         launches: processes that are announced in the sweep's folder, on whatever machine.
@@ -41,6 +44,7 @@ class Survey:
     runs_dir: Path
     only: dict[str, dict[str, Any]] | None
     command: str | None
+    group: str | None = None
     estimates: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen: Seen = field(default_factory=Seen)
     launches: list[Launch] = field(default_factory=list)
@@ -60,7 +64,12 @@ class Survey:
             asked, self.queue = True, jobs.live(sorted(submitted | others))
             return self.queue
 
-        look_again(self.seen, self.runs_dir, self.only, ask)
+        if self.group is None:
+            look_again(self.seen, self.runs_dir, self.only, ask)
+        else:
+            look_again(self.seen, self.runs_dir, None, ask)
+            runs = self.seen.runs.items()
+            self.only = {run_id: {} for run_id, glance in runs if glance.status.get("group") == self.group}
         if submitted and not asked and self.tally().total() > sum(self.tally()[state] for state in DONE):
             ask(set())
         self.when = time.time()
@@ -135,16 +144,31 @@ def survey(folder: Path) -> Survey:
         plan = read_plan(folder)
     except Unreadable as error:
         raise ConfigError(str(error)) from None
-    made = _of_plan(folder, plan) if plan is not None else _of_runs(folder)
+    made = _of_search(folder) if plan is None else _of_plan(folder, plan)
+    if made is None:
+        made = _of_runs(folder)
     made.look()
-    if plan is None and not made.seen.runs and not made.seen.problems:
+    if made.only is None and not made.seen.runs and not made.seen.problems:
         raise ConfigError(f"{folder}: holds neither a {PLAN} nor runs; a sweep's folder is sweeps/NAME")
     return made
 
 
 def _of_plan(folder: Path, plan: Plan) -> Survey:
     estimates = {run.run_id: run.estimate for run in plan.runs if run.estimate is not None}
-    return Survey(folder, plan.runs_dir, {run.run_id: run.labels for run in plan.runs}, plan.command, estimates)
+    labels = {run.run_id: run.labels for run in plan.runs}
+    return Survey(folder, plan.runs_dir, labels, plan.command, estimates=estimates)
+
+
+def _of_search(folder: Path) -> Survey | None:
+    """One that has no final table yet, and so no plan."""
+    try:
+        said = load_json(folder / SEARCH)
+    except Unreadable as error:
+        raise ConfigError(str(error)) from None
+    if said is None:
+        return None
+    runs_dir = Path(os.path.normpath(folder / str(said.get("runs_dir"))))
+    return Survey(folder, runs_dir, {}, str(said.get("command")), str(said.get("name")))
 
 
 def _of_runs(folder: Path) -> Survey:

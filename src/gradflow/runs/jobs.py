@@ -6,6 +6,7 @@ a run ended is in its record.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,9 +62,12 @@ def live(job_ids: Iterable[str]) -> dict[str, str] | None:
     wanted = set(job_ids)
     if not wanted:
         return {}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")
+    }  # a person's filters
     words = ["squeue", "--noheader", "--all", "--array", "--format=%i %T", f"--jobs={','.join(sorted(wanted))}"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode != 0:  # an id that Slurm has forgotten is an error when all are

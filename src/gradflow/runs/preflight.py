@@ -58,7 +58,7 @@ class Rehearsal:
     """What the network of some cells is, seen once.
 
     Attributes:
-        fills_itself: whether it has no weights from states to states that an initialiser would fill.
+        fills_itself: whether it has no weights from states to states that `recurrent_init` would fill, if there is one.
         solved: whether its read-out is solved for, so that no gradient flows.
     """
 
@@ -123,9 +123,9 @@ class Preflight:
         task = config.task
         if str(task["_target_"]).startswith("gradflow."):
             task = {key: value for key, value in task.items() if key != "split_seed"}
-        whether = (config.dropout, config.alpha_dropout, config.input_noise, config.label_smoothing)
         parts = (config.model, config.cell, config.activation, config.norm, config.skip, config.depth, config.width)
-        return repr((task, *parts, *map(bool, whether)))
+        shares = (config.dropout, config.alpha_dropout, config.input_noise, config.label_smoothing)
+        return repr((task, *parts, *map(bool, shares), config.recurrent_init is not None))
 
     def sizes(self, config: Config) -> Rehearsal | None:
         """The network, seen once; None for what cannot be put together."""
@@ -162,7 +162,8 @@ class Preflight:
         network = self._build(config, task, key)
         with _on(self._device):
             sizes = _passed(network, task)[1]
-        fills_itself = all(weight.role != "recurrent" for weight in weights(network))
+        asked = config.recurrent_init is not None
+        fills_itself = asked and all(weight.role != "recurrent" for weight in weights(network))
         return Rehearsal(task, sizes, fills_itself, getattr(network, "closed_form", None) is not None)
 
     def _build(self, config: Config, task: Task, key: str) -> Network:

@@ -107,7 +107,8 @@ def is_done(path: Path) -> bool:
 def _is_stale(path: Path, status: dict[str, Any]) -> bool:
     if status.get("host") == socket.gethostname():
         return not is_locked(path)
-    return time.time() - float(status.get("heartbeat", 0)) > STALE_AFTER
+    heartbeat = status.get("heartbeat")
+    return not isinstance(heartbeat, int | float) or time.time() - heartbeat > STALE_AFTER
 
 
 def load_json(file: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from gradflow.runs.planfile import PlannedRun
 from gradflow.runs.record import Unreadable
 from gradflow.runs.stop import Stop
 from gradflow.sweeps.allotment import Allotment
+from gradflow.sweeps.forked import start
 
 BUSY_WAIT = 1.0  # seconds before asking again for a run that another process is training
 STOP_WAIT = 60.0  # seconds for workers to reach a step boundary and checkpoint
@@ -50,14 +51,18 @@ class Progress:
         return sum(state in states for _, state, _, _ in self.ended)
 
 
-class _Worker:
-    def __init__(self, context: Any, gpu: str | None) -> None:
-        self.orders, theirs = context.Pipe()
-        alive, self._alive = context.Pipe(duplex=False)
-        from gradflow.sweeps.worker import work
+def _begin(orders: Connection, alive: Connection, gpu: str | None) -> None:
+    """In the worker, whose server has imported this already; the sweep's own process does without torch."""
+    from gradflow.sweeps.worker import work
 
-        self.process = context.Process(target=work, args=(theirs, alive, gpu))
-        self.process.start()
+    work(orders, alive, gpu)
+
+
+class _Worker:
+    def __init__(self, gpu: str | None) -> None:
+        self.orders, theirs = mp.Pipe()
+        alive, self._alive = mp.Pipe(duplex=False)
+        self.process = start("gradflow.sweeps.worker", _begin, theirs, alive, gpu)
         theirs.close()
         alive.close()
         self.running: Running | None = None
@@ -114,13 +119,11 @@ def run_all(
 def _workers(allotment: Allotment, count: int) -> Iterator[tuple[list[_Worker], Callable[[int], None]]]:
     """Workers forked from a server that has imported torch and Lightning once."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["gradflow.sweeps.worker"])
-    workers = [_Worker(context, allotment.gpu(i)) for i in range(count)]
+    workers = [_Worker(allotment.gpu(i)) for i in range(count)]
 
     def replace(i: int) -> None:
         workers[i].close()
-        workers[i] = _Worker(context, allotment.gpu(i))
+        workers[i] = _Worker(allotment.gpu(i))
 
     try:
         yield workers, replace
@@ -157,7 +160,7 @@ def _listen(
 ) -> list[tuple[int, _Death]]:
     """Take what workers say, for a quarter of a second or until one has said something; those that have died."""
     dead = []
-    speaking = {worker.orders: i for i, worker in enumerate(workers) if not worker.orders.closed}
+    speaking: dict[Any, int] = {worker.orders: i for i, worker in enumerate(workers) if not worker.orders.closed}
     for source in wait(list(speaking), timeout=0.25):
         i = speaking[source]
         try:
@@ -177,12 +180,12 @@ def _hear(
         return
     if kind == "progress":
         running.step, running.total, running.loss = content
-    elif content[0].state == "busy":
+    elif content[0] == "busy":
         queue.append((time.monotonic() + BUSY_WAIT, running.run))
         progress.running.pop(running.run.run_id, None)
         worker.running = None
     else:
-        _end(worker, progress, content[0].state, content[0].error)
+        _end(worker, progress, *content)
 
 
 @dataclass(frozen=True)

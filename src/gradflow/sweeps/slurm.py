@@ -25,6 +25,7 @@ from gradflow.sweeps.launcher import Slurm
 if TYPE_CHECKING:
     from gradflow.sweeps.launch import Prepared
 
+SETTLING = 10  # seconds for tasks that are being taken down to be gone, or to be back in the queue
 PATIENCE = 120.0  # seconds for Slurm to answer: its commands ask again by themselves while the controller is restarting
 
 
@@ -65,7 +66,7 @@ def submit(prepared: Prepared, launcher: Slurm) -> Submitted:
     _slurm_here()
     with _alone(prepared.folder):
         earlier = read_submissions(prepared.folder)
-        states = live(job for each in earlier for job in each.job_ids)
+        states = _settled([job for each in earlier for job in each.job_ids])
         if states is None:
             raise ConfigError("launcher=slurm: squeue does not answer, so that nothing was submitted; try again later")
         taken = held(earlier, states)
@@ -147,6 +148,17 @@ def _submit(
         file.unlink()
         raise
     return next(each for each in read_submissions(folder) if each.number == number), script, note
+
+
+def _settled(job_ids: list[str]) -> dict[str, str] | None:
+    """What the queue says, once no task is half gone: one that requeues itself still has its runs."""
+    states = live(job_ids)
+    for _ in range(SETTLING):
+        if states is None or "COMPLETING" not in states.values():
+            break
+        time.sleep(1)
+        states = live(job_ids)
+    return states
 
 
 def _sbatch(words: list[str]) -> str:

@@ -127,10 +127,8 @@ class Where:
             try:
                 holds = _holds(sign, left, right)
             except TypeError:
-                one, two = (
-                    f"{ast.unparse(each)} is {_kind(value)}" for each, value in ((node.left, left), (other, right))
-                )
-                raise self._fault(f"'{ast.unparse(node)}': {one}, but {two}") from None
+                told = f"{_kind(left)} cannot be compared with {_kind(right)}"
+                raise self._fault(f"'{ast.unparse(node)}': {told}") from None
             if not holds:
                 return False
             left = right

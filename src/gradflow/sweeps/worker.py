@@ -24,6 +24,7 @@ from gradflow.runs.execute import Outcome, execute
 from gradflow.runs.identity import run_id
 from gradflow.runs.record import Unreadable, is_locked, load_json
 from gradflow.runs.stop import Stop
+from gradflow.sweeps.forked import SIGNALS, hear
 
 LOG = "log.txt"  # in a record: what its attempts said, tracebacks included
 
@@ -31,7 +32,7 @@ LOG = "log.txt"  # in a record: what its attempts said, tracebacks included
 def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
     """Train what comes through `orders` until it closes.
 
-    Messages in: (config, overrides). Messages out: ('progress', step, total, loss), ('outcome', Outcome).
+    Messages in: (config, overrides). Messages out: ('progress', step, total, loss), ('outcome', state, error).
 
     Args:
         orders: both ways.
@@ -46,13 +47,15 @@ def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
     torch.set_num_threads(1)
     stop = Stop()
     threading.Thread(target=_wait_for_the_end, args=(alive, stop), daemon=True).start()
-    with stop.on_signals(signal.SIGTERM):
+    with stop.on_signals(*SIGNALS):
+        hear()
         while not stop.requested:
             try:
                 config, overrides = orders.recv()
             except (EOFError, OSError):
                 break
-            _send(orders, "outcome", _attempt(config, overrides, stop, orders))
+            outcome = _attempt(config, overrides, stop, orders)
+            _send(orders, "outcome", outcome.state, outcome.error)
     wandb = sys.modules.get("wandb")
     if wandb is not None:
         wandb.teardown()

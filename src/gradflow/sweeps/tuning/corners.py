@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from gradflow.errors import ConfigError, choose_from
-from gradflow.runs.compose import Composer, resolve
+from gradflow.runs.cells import Cells
+from gradflow.runs.compose import Composer
 from gradflow.runs.config import Config
 from gradflow.runs.identity import run_id
 from gradflow.sweeps.plan import Faults, Refused, check
-from gradflow.sweeps.tuning.search import Metric, Needs, Search, Technique
+from gradflow.sweeps.tuning.search import Metric, Needs, Search, Technique, fill
 from gradflow.sweeps.tuning.settings import Tune
 from gradflow.sweeps.tuning.space import Dimension
 
@@ -47,39 +49,51 @@ def compose_corners(
         raise ConfigError(
             f"tune: {len(techniques)} techniques × {len(chosen)} choices of files are more than {MOST_TEMPLATES}"
         )
+    plain = [d for d in dimensions if not d.group]
+    cells = Cells(composer)
     corners: list[Corner] = []
     faults: dict[str, list[str]] = {}
     total = 0
     for technique in techniques:
         for words in chosen:
-            for corner in _corners([d for d in dimensions if not d.group]):
+            seen: list[tuple[dict[str, Any], Corner]] = []
+            for params in _corners(plain):
                 total += 1
-                typed = [*base, *technique.words, *words, *corner]
+                typed = [*base, *technique.words, *words, *(d.word(params[d.key]) for d in plain)]
                 try:
-                    config = composer.untyped(typed)
-                    resolved = resolve(config)
+                    seen.append((params, Corner(technique.name, typed, cells.config(typed))))
                 except ConfigError as error:
                     for line in error.lines:
                         faults.setdefault(_with_hint(line, dimensions), []).append(" ".join(typed))
-                    continue
-                corners.append(Corner(technique.name, typed, resolved))
-                template = OmegaConf.to_container(config, resolve=False)
-                assert isinstance(template, dict)
-                template["paths"] = resolved.paths.model_dump()
-                technique.templates.setdefault(" ".join(words), {str(k): v for k, v in template.items()})
+            corners += [corner for _, corner in seen]
+            if seen:
+                technique.templates[" ".join(words)] = _template(composer, plain, seen)
     if faults:
         raise Refused([Faults(line, where) for line, where in faults.items()], total)
     return corners
 
 
-def _corners(dimensions: Sequence[Dimension]) -> Iterator[list[str]]:
+def _template(
+    composer: Composer, plain: Sequence[Dimension], seen: Sequence[tuple[dict[str, Any], Corner]]
+) -> dict[str, Any]:
+    """A config into which values can be set: a resolved one where that gives every corner, else, where some value is
+    made from another, one whose interpolations are still to be filled in."""
+    config = seen[0][1].config
+    template = config.model_dump()
+    if any(fill(template, plain, params, {}) != corner.config for params, corner in seen):
+        unresolved = OmegaConf.to_container(composer.untyped(seen[0][1].words), resolve=False)
+        assert isinstance(unresolved, dict)
+        template = {str(key): value for key, value in unresolved.items()} | {"paths": config.paths.model_dump()}
+    return template
+
+
+def _corners(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
     """All keys at their first value, all at their last, and each choice in turn."""
-    first = {d.key: d.word(d.corners()[0]) for d in dimensions}
-    last = {d.key: d.word(d.corners()[-1]) for d in dimensions}
-    seen = [list(first.values()), *([list(last.values())] if dimensions else [])]
+    first = {d.key: d.corners()[0] for d in dimensions}
+    seen = [first, {d.key: d.corners()[-1] for d in dimensions}]
     for dimension in (d for d in dimensions if d.kind == "choice"):
-        seen += [list({**first, dimension.key: dimension.word(word)}.values()) for word in dimension.words[1:-1]]
-    yield from (list(words) for words in dict.fromkeys(tuple(words) for words in seen))
+        seen += [{**first, dimension.key: word} for word in dimension.words[1:-1]]
+    return [params for i, params in enumerate(seen) if params not in seen[:i]]
 
 
 def _with_hint(line: str, dimensions: Sequence[Dimension]) -> str:

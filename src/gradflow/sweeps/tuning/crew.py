@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from gradflow.runs.stop import Stop
 from gradflow.sweeps.allotment import Allotment
+from gradflow.sweeps.forked import start
 from gradflow.sweeps.pool import STOP_WAIT
 from gradflow.sweeps.tuning.desk import Tally, tallies
 from gradflow.sweeps.tuning.journal import open_studies
@@ -80,14 +81,18 @@ class Progress:
         return sum(min(tally.ended, self.trials) for tally in self.tallies.values())
 
 
-class _Worker:
-    def __init__(self, context: Any, gpu: str | None, folder: Path, max_attempts: int) -> None:
-        self.says, theirs = context.Pipe(duplex=False)
-        alive, self._alive = context.Pipe(duplex=False)
-        from gradflow.sweeps.tuning.worker import work
+def _begin(orders: Connection, alive: Connection, gpu: str | None, folder: Path, max_attempts: int) -> None:
+    """In the worker, whose server has imported this already; the search's own process does without torch."""
+    from gradflow.sweeps.tuning.worker import work
 
-        self.process = context.Process(target=work, args=(theirs, alive, gpu, folder, max_attempts))
-        self.process.start()
+    work(orders, alive, gpu, folder, max_attempts)
+
+
+class _Worker:
+    def __init__(self, gpu: str | None, folder: Path, max_attempts: int) -> None:
+        self.says, theirs = mp.Pipe(duplex=False)
+        alive, self._alive = mp.Pipe(duplex=False)
+        self.process = start("gradflow.sweeps.tuning.worker", _begin, theirs, alive, gpu, folder, max_attempts)
         theirs.close()
         alive.close()
         self.began_any = self.is_over = False
@@ -189,13 +194,11 @@ def _hear(i: int, worker: _Worker, kind: str, content: list[Any], progress: Prog
 def _workers(folder: Path, allotment: Allotment, count: int) -> Iterator[tuple[list[_Worker], Callable[[int], None]]]:
     """Workers forked from a server that has imported torch, Lightning and Optuna once."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["gradflow.sweeps.tuning.worker"])
-    workers = [_Worker(context, allotment.gpu(i), folder, allotment.max_attempts) for i in range(count)]
+    workers = [_Worker(allotment.gpu(i), folder, allotment.max_attempts) for i in range(count)]
 
     def replace(i: int) -> None:
         workers[i].close()
-        workers[i] = _Worker(context, allotment.gpu(i), folder, allotment.max_attempts)
+        workers[i] = _Worker(allotment.gpu(i), folder, allotment.max_attempts)
 
     try:
         yield workers, replace

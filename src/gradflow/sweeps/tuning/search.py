@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -116,19 +116,28 @@ class Search:
     def config(self, technique: Technique, params: Params, seed: int) -> Config:
         """Of one run of a trial."""
         files = [d.word(params[d.key]) for d in self.dimensions if d.group]
-        config = OmegaConf.create(copy.deepcopy(technique.templates[" ".join(files)]))
-        for dimension in self.dimensions:
-            if not dimension.group:
-                value = dimension.value(params[dimension.key])
-                OmegaConf.update(config, dimension.key.lstrip("+"), value, merge=True, force_add=True)
-        OmegaConf.update(config, "seed", seed)
-        OmegaConf.update(config, "paths.runs", str(self.runs_dir))
-        return resolve(config)
+        values = {"seed": seed, "paths.runs": str(self.runs_dir)}
+        return fill(technique.templates[" ".join(files)], self.dimensions, params, values)
 
     def overrides(self, technique: Technique, params: Params, seed: int) -> list[str]:
         """What one would type to train one run of a trial."""
         searched = [d.word(params[d.key]) for d in self.dimensions]
         return [*self.base, *technique.words, *searched, f"seed={seed}"]
+
+
+def fill(
+    template: Mapping[str, Any], dimensions: Iterable[Dimension], params: Params, more: Mapping[str, Any]
+) -> Config:
+    """A template with what was suggested for keys that choose no file, and a few values more.
+
+    Raises:
+        ConfigError: for what does not make a config.
+    """
+    config = OmegaConf.create(copy.deepcopy(dict(template)))
+    plain = {d.key.lstrip("+"): d.value(params[d.key]) for d in dimensions if not d.group}
+    for key, value in {**plain, **more}.items():
+        OmegaConf.update(config, key, value, merge=True, force_add=True)
+    return resolve(config)
 
 
 def write_search(folder: Path, search: Search) -> None:

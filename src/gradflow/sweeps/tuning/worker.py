@@ -18,6 +18,7 @@ import torch
 
 from gradflow.runs.record import Unreadable
 from gradflow.runs.stop import Stop
+from gradflow.sweeps.forked import SIGNALS, hear
 from gradflow.sweeps.tuning.attempt import Unwritable, attempt
 from gradflow.sweeps.tuning.desk import Desk, Task
 from gradflow.sweeps.tuning.presence import present
@@ -47,7 +48,8 @@ def work(orders: Connection, alive: Connection, gpu: str | None, folder: Path, m
     torch.set_num_threads(1)
     stop = Stop()
     threading.Thread(target=_wait_for_the_end, args=(alive, stop), daemon=True).start()
-    with stop.on_signals(signal.SIGTERM):
+    with stop.on_signals(*SIGNALS):
+        hear()
         try:
             _work(orders, folder, max_attempts, stop)
         except (OSError, Unreadable, Unwritable) as error:
