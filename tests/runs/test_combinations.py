@@ -21,7 +21,8 @@ from gradflow.resources import conf_dir
 from gradflow.runs import pairs
 from gradflow.runs.build import Pieces, build
 from gradflow.runs.config import Config, validate
-from gradflow.runs.preflight import preflight, rehearse
+from gradflow.runs.preflight import preflight
+from gradflow.runs.rehearse import rehearse
 from gradflow.tasks.digits import digits
 from gradflow.training.optimizers import parameter_groups
 

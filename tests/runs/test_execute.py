@@ -449,8 +449,8 @@ def test_a_record_that_cannot_be_written_is_told_with_its_path(configure, tmp_pa
 
 def test_a_run_of_one_process_is_one_inside_any_job(configure, monkeypatch, undisturbed, evidence):
     """Lightning takes a job's variables for a rank of several, would not log, and would requeue the job itself."""
-    config = configure("logger.mode=offline", "trainer.val_every_n_steps=10")
-    expected = undisturbed(config)
+    expected = undisturbed(configure("trainer.val_every_n_steps=10"))
+    config = configure("trainer.val_every_n_steps=10", "logger.mode=offline")
     job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "2"}
     for name, value in {**job, "SLURM_JOB_NAME": "train", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "4"}.items():
         monkeypatch.setenv(name, value)

@@ -71,3 +71,30 @@ def test_a_folder_of_runs_and_one_run_are_collections_too(records):
     single = collect(two)
     assert list(single.planned) == [two.name]
     assert single.planned[two.name]["seed"] == 1
+
+
+def test_what_thousands_of_runs_share_is_written_once(tmp_path):
+    runs = []
+    for i in range(2000):
+        config = {"task": {"_target_": "a.b", "n": [1, 2]}, "depth": i % 3, "seed": i, "rate": 1.0 if i % 2 else 1}
+        labels = {"depth": i % 3, "seed": i, "flag": bool(i % 2)} | ({"cell": "lstm"} if i % 5 == 0 else {})
+        cost = {"operations": 1e20 * (i % 3), "memory": None, "steps": 5} if i % 7 else None
+        runs.append(PlannedRun(f"{i:012x}", [f"depth={i % 3}", f"seed={i}"], labels, config, cost))
+    plan = Plan("many", "again", tmp_path / "runs", runs, ["seed=range(2000)"], 5.0, "abc")
+    write_plan(tmp_path, plan)
+    text = (tmp_path / PLAN).read_text()
+    assert text.count("a.b") == 1
+    assert len(text) < 120 * len(runs)
+    found = read_plan(tmp_path)
+    assert found == plan
+    assert [list(run.labels) for run in found.runs] == [list(run.labels) for run in runs]
+    assert [type(run.config["rate"]) for run in found.runs[:2]] == [int, float]
+    assert [type(run.labels["flag"]) for run in found.runs[:2]] == [bool, bool]
+
+
+def test_the_time_of_a_plan_is_when_it_was_first_made(tmp_path):
+    for made in (1.0, 2.0):
+        write_plan(tmp_path, Plan("s", "again", tmp_path, [PlannedRun("0" * 12, [], {}, {})], [], made, "abc"))
+    assert read_plan(tmp_path).made == 1.0
+    write_plan(tmp_path, Plan("s", "again", tmp_path, [PlannedRun("0" * 12, [], {}, {})], [], 3.0, "changed"))
+    assert read_plan(tmp_path).made == 3.0

@@ -69,7 +69,7 @@ def test_the_cpu_finds_what_the_meta_device_finds(configs, monkeypatch):
     on_cpu = Preflight()
     found = {words: on_cpu.check(config) for words, config in configs.items()}
     sizes = {words: on_cpu.sizes(config) for words, config in configs.items()}
-    monkeypatch.setattr(module, "_where", lambda *_: "meta")
+    monkeypatch.setattr(module, "where", lambda *_: "meta")
     on_meta = Preflight()
     for words, config in configs.items():
         assert bool(on_meta.check(config)) == bool(found[words]), words

@@ -111,7 +111,8 @@ def test_a_sweep_of_such_runs_starts_their_processes_and_nothing_else(
 
     def watched(process: Any, until: Callable[[], Any]) -> Any:
         def look() -> Any:
-            seen.update(commands(process.pid))
+            for pid, words in commands(process.pid).items():
+                seen.setdefault(pid, words)  # one that has ended has none any more
             return until()
 
         return wait_until(look)

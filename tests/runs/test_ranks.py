@@ -2,6 +2,7 @@
 
 import pytest
 
+from gradflow import cli
 from gradflow.runs.pairs import questioned
 from gradflow.runs.preflight import preflight
 from gradflow.runs.ranks import Launched, follows, launched, misplaced, only_one
@@ -71,10 +72,14 @@ def test_processes_that_are_not_those_of_the_config_are_refused(configure, insid
         assert preflight(config) == [line]
 
 
-def test_what_plans_many_runs_is_started_once(inside):
+def test_what_plans_many_runs_is_started_once(inside, tmp_path, capsys):
     assert only_one("sweep") is None
     inside(STEP)
-    assert "srun started this command 4 times" in only_one("sweep")
+    with pytest.raises(SystemExit) as left:
+        cli.main(["sweep", "depth=2,3", f"paths.sweeps={tmp_path}", f"paths.runs={tmp_path}"])
+    assert left.value.code == 2
+    assert "srun started this command 4 times" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_closed_form_is_refused_and_statistics_of_shares_are_pointed_out(configure):

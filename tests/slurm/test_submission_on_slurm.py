@@ -1,8 +1,7 @@
-"""What is submitted, what is refused, and what the time limit does, on a real Slurm."""
+"""What is submitted to a real Slurm, and what it refuses."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -17,10 +16,6 @@ from gradflow.runs.planfile import PlannedRun
 from gradflow.sweeps.launcher import read_launcher
 from gradflow.sweeps.slurm import share_of, submit, submit_array
 
-SMALL = (
-    *("depth=2", "width=8", "hardware.device=cpu", "trainer.max_steps=60", "trainer.log_every_n_steps=1"),
-    *("trainer.val_every_n_steps=60", "instruments.every_n_steps=20"),
-)
 AWKWARD = 'it\'s 50% of $HOME; "x"'
 
 
@@ -49,22 +44,7 @@ def told(folder: Path) -> dict[str, str]:
     return {log.stem: match[1] for log in logs if (match := re.search(r"^told: (.*)$", log.read_text(), re.MULTILINE))}
 
 
-def statuses(runs: Path) -> list[dict]:
-    return [json.loads(file.read_text()) for file in runs.glob("*/status.json")]
-
-
-@pytest.fixture(scope="module")
-def limited(cluster, new_shell, crawling):
-    """Two runs that last, in a task whose time is over before they are: submitted first, looked at last."""
-    shell = new_shell()
-    limits = {"SBATCH_TIMELIMIT": "2", "SBATCH_SIGNAL": "B:USR1@50"}  # for which launcher.time would be too short
-    sweep = "sweep", "sweep.name=limited", "seed=range(2)", "logger.mode=offline", *SMALL, *crawling.words
-    done = shell.run(*sweep, "launcher=slurm", "launcher.jobs=2", **limits, **crawling.environment)
-    assert done.returncode == 0, done.stderr
-    return shell
-
-
-def test_what_slurm_refuses_is_said_in_its_words_and_nothing_is_submitted(limited, cluster, tmp_path):
+def test_what_slurm_refuses_is_said_in_its_words_and_nothing_is_submitted(cluster, tmp_path):
     before = cluster.queue()
     with pytest.raises(ConfigError, match=r"launcher=slurm: sbatch refuses: .*invalid partition specified: nowhere"):
         submit(prepared(tmp_path, 3), launcher("launcher.partition=nowhere"))
@@ -150,23 +130,3 @@ def test_tasks_that_share_their_work_out_are_numbered_through(cluster, tmp_path)
     cluster.wait(job)
     assert told(folder) == {f"{job}_{i}": f"tune-work {folder} --task {i}" for i in range(3)}
     assert cluster.show(f"{job}_0", "ExitCode") == "3:0"
-
-
-def test_a_task_whose_time_is_over_goes_on_in_the_same_records(limited, cluster, wait_until):
-    folder = limited.sweeps / "limited"
-    (job,) = read_submissions(folder)[0].job_ids
-    log = folder / "slurm" / "logs" / f"{job}_0.log"
-    wait_until(lambda: [each["state"] for each in statuses(limited.runs)] == ["preempted"] * 2)
-    limited.gate.touch()
-    cluster.ask("scontrol", "update", f"jobid={job}_0", "timelimit=60")  # once is enough, however slow this machine is
-    cluster.wait(job)
-    assert "goes back into the queue" in log.read_text()
-    assert cluster.show(f"{job}_0", "ExitCode") == "0:0", log.read_text()
-    ended = statuses(limited.runs)
-    assert [status["state"] for status in ended] == ["completed", "completed"]
-    for status in ended:
-        run_id, attempts = status["run_id"], status["attempt"]
-        assert attempts > 1
-        assert status["job_id"] == f"{job}_0"
-        assert len(list((limited.runs / run_id / "wandb").glob(f"offline-run-*-{run_id}"))) == attempts
-    assert "runs: 2 completed" in limited.run("status", folder).stdout

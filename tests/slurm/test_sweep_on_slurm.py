@@ -13,6 +13,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from gradflow.runs.jobs import read_submissions
 
 WORDS = (
@@ -23,7 +25,7 @@ WORDS = (
 )
 ON_SLURM = (
     *("launcher=slurm", "launcher.runs_per_task=10", "launcher.cpus_per_task=4", "launcher.gpus_per_task=2"),
-    *("launcher.time=01:00:00", "launcher.signal_seconds=30"),
+    *("launcher.time=01:00:00", "launcher.signal_seconds=90"),
 )
 COLUMNS = ("--rows", "depth,init,seed", "--cols", "metric,val/loss,gradient_ratio,verdict,runs", "--format", "csv")
 
@@ -59,6 +61,7 @@ class Sweep:
         return (self.folder / "slurm" / "logs" / f"{self.job}_{task}.log").read_text()
 
 
+@pytest.mark.timeout(900)  # two minutes where there is nothing else to do
 def test_a_disturbed_sweep_ends_with_the_table_of_an_undisturbed_one(
     cluster, new_shell, crawling, evidence, wait_until, tmp_path
 ):
@@ -102,13 +105,15 @@ def test_a_disturbed_sweep_ends_with_the_table_of_an_undisturbed_one(
     wait_until(lambda: all(len(sweep.under_way(task, attempt=2)) == 2 for task in range(4)))
     assert sweep.results() == {}
 
-    # One task is told that its time is over, one is requeued by its owner, one is cancelled, and one loses its process.
-    cluster.ask("scancel", "--signal=USR1", "--batch", f"{sweep.job}_{first}")
+    # One task comes near its limit, one is requeued by its owner, one is cancelled, and one loses its process.
+    hours, minutes, _ = map(int, cluster.show(f"{sweep.job}_{first}", "RunTime").split(":"))
+    cluster.ask("scontrol", "update", f"jobid={sweep.job}_{first}", f"timelimit={hours * 60 + minutes + 2}")
     cluster.ask("scontrol", "requeue", f"{sweep.job}_{second}")
     cluster.ask("scancel", f"{sweep.job}_{third}")
     os.kill(_task_of(sweep.under_way(fourth)[0]["pid"]), signal.SIGKILL)
     wait_until(lambda: set(cluster.states(sweep.job)) == {f"{sweep.job}_{first}", f"{sweep.job}_{second}"})
-    assert "goes back into the queue" in sweep.said(first).rpartition("start 2")[2]
+    wait_until(lambda: "goes back into the queue" in sweep.said(first).rpartition("start 2")[2])
+    cluster.ask("scontrol", "update", f"jobid={sweep.job}_{first}", "timelimit=60")
     assert "does not requeue itself: to Slurm it is" in sweep.said(third)
 
     # No run of a dead task is shown as running; the same words submit what no task has.

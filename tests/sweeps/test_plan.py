@@ -270,11 +270,9 @@ def test_words_on_the_command_line_hold_for_every_grid_of_a_sweep(named):
 
 
 def test_named_sweeps_follow_each_other(named, tmp_path):
-    (tmp_path / "conf" / "sweep").mkdir(parents=True)
-    (tmp_path / "conf" / "sweep" / "other.yaml").write_text("name: other\ngrid: {depth: '3,9'}\noverrides: [width=8]\n")
-    (tmp_path / "conf" / "sweep").rename(tmp_path / "kept")
     compose = named("name: mine\ngrid: {depth: '2,3'}\noverrides: [width=8]\n")
-    (tmp_path / "kept" / "other.yaml").rename(tmp_path / "conf" / "sweep" / "other.yaml")
+    other = "name: other\ngrid: {depth: '3,9'}\noverrides: [width=8]\nwhere: depth > 3\n"
+    (tmp_path / "conf" / "sweep" / "other.yaml").write_text(other)
     plan, _, folder, _ = make_plan(compose, ["+sweep=mine,other"], "")
     assert ([run.labels["depth"] for run in plan.runs], folder.name) == ([2, 3, 9], "mine+other")
     assert make_plan(compose, ["+sweep=mine,other", "width=4"], "")[0].name.startswith("mine+other-")

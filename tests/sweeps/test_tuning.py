@@ -171,12 +171,13 @@ def test_in_the_end_each_technique_s_best_is_planned_and_one_without_a_value_is_
                 desk.complete(task, [next(values)])
             else:
                 desk.diverge(task, "so it is said")
-    final = plan_final(search, desk.studies, here=True)
+    final = plan_final(search, desk.studies, None, here=True)
     assert final.lacking == ["activation=tanh"]
     rate = search.dimensions[0].value(params(desk, relu.name)[1]["optimizer.lr"])
     seen = [(run.labels["activation"], run.labels["optimizer.lr"], run.labels["seed"]) for run in final.plan.runs]
     assert seen == [("relu", rate, 1000), ("relu", rate, 1001)]
     assert all(run.estimate["steps"] == 4 for run in final.plan.runs)
+    assert plan_final(search, desk.studies, final.plan, here=True) == final
     assert rows_of(search, [run.labels for run in final.plan.runs]) == ["activation", "optimizer.lr"]
 
 

@@ -72,7 +72,7 @@ def finish(search: Search, folder: Path, launcher: Launcher, stop: Stop, console
     from gradflow.sweeps.tuning.final import plan_final
     from gradflow.sweeps.tuning.journal import open_studies
 
-    final = plan_final(search, open_studies(folder, search), here=launcher.kind == "local")
+    final = plan_final(search, open_studies(folder, search), _planned(folder), here=launcher.kind == "local")
     for name in final.lacking:
         print(f"gradflow: {name}: no trial is complete, so that it is in no comparison", file=sys.stderr)
     failed = bool(final.lacking)
@@ -102,6 +102,16 @@ def finish(search: Search, folder: Path, launcher: Launcher, stop: Stop, console
         failed = failed or bool(progress.count("failed"))
     _compare(search, folder, final.plan, console)
     return FAILED if failed else OK
+
+
+def _planned(folder: Path) -> Plan | None:
+    from gradflow.runs.planfile import read_plan
+    from gradflow.runs.record import Unreadable
+
+    try:
+        return read_plan(folder)
+    except Unreadable:
+        return None  # it is replaced
 
 
 def _prepared(search: Search, folder: Path, plan: Plan, missing: list[PlannedRun], launcher: Launcher) -> Prepared:

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     from rich.console import Console
 
     from gradflow.runs.compose import composer
+    from gradflow.runs.ranks import only_one
     from gradflow.runs.stop import Stop
     from gradflow.sweeps import launch
     from gradflow.sweeps.plan import Refused
@@ -61,6 +62,9 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     console = Console(highlight=False)
     if not options.overrides:
         raise ConfigError("sweep: nothing to vary; e.g. 'gradflow sweep depth=2,10,30' or '+sweep=quickstart'")
+    many = only_one("sweep")
+    if many:
+        raise ConfigError(many)
     words = [*options.overrides, *([f"launcher.jobs={options.jobs}"] if options.jobs else [])]
     stop = Stop()
     with composer(options.config_dir) as compose, stop.on_signals():

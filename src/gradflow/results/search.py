@@ -170,20 +170,18 @@ def _weighs(trial: Trial) -> bool:
 
 def _number(word: Any) -> Any:
     """A choice that is a number is shown as one."""
+    if not isinstance(word, str):
+        return word
     try:
-        return (
-            float(word)
-            if isinstance(word, str) and not word.isdigit()
-            else int(word)
-            if isinstance(word, str)
-            else word
-        )
+        return int(word) if word.isdigit() else float(word)
     except ValueError:
         return word
 
 
 def _short(cell: Any) -> str:
-    return "–" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, float):
+        return str(int(cell)) if cell.is_integer() and abs(cell) < 1e9 else f"{cell:.4g}"
+    return "–" if cell is None else str(cell)
 
 
 def _csv(header: list[str], rows: list[list[Any]]) -> str:

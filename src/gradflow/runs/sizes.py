@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -24,6 +25,15 @@ EXAMPLES = 13  # a prime number, so that what grows with the batch can be told f
 FEW = 3  # of large examples
 LARGE = 4096  # numbers in one
 REHEARSED = (2, 4)  # steps of a sequence that a network of any length is passed: what it costs grows along a line
+# torch's functions in which matrices are multiplied; those of models of ours are among them. Of the first few it is
+# known without a look inside how many operations they are.
+MAPS = ("linear", "conv1d", "conv2d", "conv3d")
+PRODUCTS = (
+    *("bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "dot", "inner", "addmm", "addmv", "addbmm"),
+    *("baddbmm", "einsum", "tensordot", "multi_dot", "chain_matmul", "matrix_exp", "matrix_power", "conv_transpose1d"),
+    *("conv_transpose2d", "conv_transpose3d", "scaled_dot_product_attention", "multi_head_attention_forward"),
+    *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,7 @@ def measure(network: Network, task: Task) -> tuple[Tensor, Sizes]:
 
 def _passed(network: Network, x: Tensor) -> _Pass:
     counter, kept = _Operations(), dict[int, Tensor]()
+    counting = counter if x.is_meta else _OfProducts(counter)
     of_parameters = {p.untyped_storage()._cdata for p in network.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -100,7 +111,7 @@ def _passed(network: Network, x: Tensor) -> _Pass:
             kept[place] = tensor
         return tensor
 
-    with counter, torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+    with counting, torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
         out: Tensor = network(x)
     sizes = [tensor.untyped_storage().nbytes() for tensor in kept.values()]
     of_batch = sum(size for size, t in zip(sizes, kept.values(), strict=True) if t.numel() % len(x) == 0)
@@ -131,6 +142,25 @@ class _Operations(TorchDispatchMode):
         count = flop_registry.get(func._overloadpacket)
         if count is not None:
             self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+class _OfProducts(TorchFunctionMode):
+    """Lets a counter see products alone: to see every operator costs several times what the operator does."""
+
+    def __init__(self, counter: _Operations) -> None:
+        super().__init__()
+        self._counter = counter
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in PRODUCTS:
+            with self._counter:
+                return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if name in MAPS:
+            weight = args[1] if len(args) > 1 else (kwargs or {})["weight"]
+            self._counter.total += 2 * out.numel() * weight[0].numel()  # for each number one unit's weights
         return out
 
 

@@ -96,18 +96,23 @@ class Summary:
     counted: int
 
 
-def summary(prepared: Prepared) -> Summary:
-    """What is left to train and what it will cost."""
+def summary(prepared: Prepared, times: Mapping[str, float | None] | None = None) -> Summary:
+    """What is left to train and what it will cost.
+
+    Args:
+        times: what `expected` gives, if it is known already: it reads every record.
+    """
     missing = prepared.missing
     known = [run.estimate for run in missing if run.estimate is not None]
-    times = [seconds for seconds in expected(prepared).values() if seconds is not None]
+    known_times = expected(prepared) if times is None else times
+    timed = [seconds for seconds in known_times.values() if seconds is not None]
     return Summary(
         len(prepared.plan.runs),
         len(prepared.plan.runs) - len(prepared.states),
         sum(estimate["operations"] for estimate in known),
         max((estimate["memory"] for estimate in known if estimate["memory"] is not None), default=None),
-        sum(times),
-        len(times),
+        sum(timed),
+        len(timed),
         len(known),
     )
 

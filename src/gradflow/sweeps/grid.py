@@ -113,7 +113,9 @@ def ask(composer: Composer, typed: Sequence[str]) -> Asked:
     words = [*sorted(said.words, key=_key), *of_runs, *own_folder]
     grids = [grid for sweep in said.sweeps or [Sweep()] for grid in _grids(sweep)]
     cells = {
-        tuple(cell): Cell(cell, where) for grid, source in grids for cell, where in _cells(composer, grid, source, said)
+        (tuple(cell), where): Cell(cell, where)
+        for grid, source in grids
+        for cell, where in _cells(composer, grid, source, said)
     }
     return Asked(name or f"sweep-{_digest(words)[:8]}", words, said.launcher, paths, list(cells.values()))
 

@@ -13,8 +13,6 @@ from optuna.trial import FrozenTrial, TrialState
 from gradflow.runs.config import Config
 from gradflow.runs.identity import labels, run_id
 from gradflow.runs.planfile import Plan, PlannedRun
-from gradflow.runs.preflight import Preflight
-from gradflow.sweeps.estimate import Estimator
 from gradflow.sweeps.plan import Refused, check
 from gradflow.sweeps.tuning.desk import trials_of
 from gradflow.sweeps.tuning.search import Search, Technique
@@ -42,18 +40,19 @@ def best_trial(study: Study, search: Search) -> FrozenTrial | None:
     return min(complete, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
-def plan_final(search: Search, studies: dict[str, Study], here: bool) -> Final:
+def plan_final(search: Search, studies: dict[str, Study], before: Plan | None, here: bool) -> Final:
     """The sweep that trains every technique's best settings on `Search.fresh` seeds.
 
     Several metrics have no best trial: it is then the best by the first.
 
     Args:
+        before: what was planned last time, which stays where it is of the same runs.
         here: whether they will be trained on this machine, which must then have what they ask for.
 
     Raises:
         Refused: for a run that cannot start.
     """
-    runs: dict[str, PlannedRun] = {}
+    runs: list[PlannedRun] = []
     configs: list[tuple[str, Config]] = []
     lacking = []
     for technique in search.techniques:
@@ -62,15 +61,20 @@ def plan_final(search: Search, studies: dict[str, Study], here: bool) -> Final:
             lacking.append(technique.name)
             continue
         for planned, config in _runs(search, technique, trial):
-            runs[planned.run_id] = planned
+            runs.append(planned)
             configs.append((" ".join(planned.overrides), config))
+    if before is not None and [run.run_id for run in before.runs] == [run.run_id for run in runs]:
+        return Final(replace(before, command=search.command, runs_dir=search.runs_dir), lacking)
+    from gradflow.runs.preflight import Preflight  # torch
+    from gradflow.sweeps.estimate import Estimator
+
     preflight = Preflight(here)
     faults = check(configs, preflight.check, preflight.structure)
     if faults:
         raise Refused(faults, len(configs))
     estimate = Estimator(preflight)
-    estimated = [replace(runs[run_id(config)], estimate=estimate(config)) for _, config in configs]
-    return Final(Plan(search.name, search.command, search.runs_dir, estimated, made=time.time()), lacking)
+    runs = [replace(run, estimate=estimate(config)) for run, (_, config) in zip(runs, configs, strict=True)]
+    return Final(Plan(search.name, search.command, search.runs_dir, runs, made=time.time()), lacking)
 
 
 def _runs(search: Search, technique: Technique, trial: FrozenTrial) -> list[tuple[PlannedRun, Config]]:
