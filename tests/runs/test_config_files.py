@@ -12,9 +12,9 @@ from gradflow.runs.compose import HIDDEN_GROUPS
 from gradflow.runs.config import FACTORS
 from gradflow.runs.execute import execute
 from gradflow.runs.identity import labels
-from gradflow.runs.preflight import preflight
+from gradflow.runs.preflight import Preflight, preflight
 from gradflow.runs.stop import Stop
-from gradflow.sweeps.plan import make_plan
+from gradflow.sweeps.plan import check, make_plan
 from gradflow.tasks import torchvision_data
 from gradflow.tasks.resident import Split
 
@@ -60,8 +60,9 @@ def test_every_sweep_plans_and_all_of_its_cells_can_be_built(compose, name):
     plan, configs, *_ = make_plan(compose, [f"+sweep={name}"], "")
     assert plan.name == name
     shallow = [c.model_copy(update={"depth": min(c.depth, 6)}) for c in configs.values()]  # deeper blocks are alike
-    shapes = {repr(c.model_dump(exclude={"seed"})): c for c in shallow}
-    assert [fault for config in shapes.values() for fault in without_a_gpu(preflight(config))] == []
+    together = Preflight()
+    faults = check((("", config) for config in shallow), together.check, together.structure)
+    assert without_a_gpu([fault.line for fault in faults]) == []
     assert len(plan.runs) == len(configs)
 
 

@@ -107,7 +107,8 @@ def run_all(
                 if worker.running is None:
                     _give(worker, queue, progress)
             for i, buried in _listen(workers, progress, queue, runs_dir):
-                replace(i)
+                if i is not None:
+                    replace(i)
                 _mourn(buried, progress, queue, runs_dir, allotment.max_attempts)
             show(progress)
         if stop.requested:
@@ -157,9 +158,13 @@ def _give(worker: _Worker, queue: deque[tuple[float, PlannedRun]], progress: Pro
 
 def _listen(
     workers: list[_Worker], progress: Progress, queue: deque[tuple[float, PlannedRun]], runs_dir: Path
-) -> list[tuple[int, _Death]]:
-    """Take what workers say, for a quarter of a second or until one has said something; those that have died."""
-    dead = []
+) -> list[tuple[int | None, _Death]]:
+    """Take what workers say, for a quarter of a second or until one has said something.
+
+    Returns:
+        The workers that have died; None for one that lives, while a process of its run is dead.
+    """
+    dead: list[tuple[int | None, _Death]] = []
     speaking: dict[Any, int] = {worker.orders: i for i, worker in enumerate(workers) if not worker.orders.closed}
     for source in wait(list(speaking), timeout=0.25):
         i = speaking[source]
@@ -168,7 +173,10 @@ def _listen(
         except (EOFError, OSError):  # the process is gone
             dead.append((i, _bury(workers[i], progress)))
             continue
-        _hear(workers[i], kind, content, progress, queue)
+        if kind == "outcome" and content[0] == "died":
+            dead.append((None, _Death(_dismiss(workers[i], progress), content[1])))
+        else:
+            _hear(workers[i], kind, content, progress, queue)
     return dead
 
 
@@ -182,15 +190,14 @@ def _hear(
         running.step, running.total, running.loss = content
     elif content[0] == "busy":
         queue.append((time.monotonic() + BUSY_WAIT, running.run))
-        progress.running.pop(running.run.run_id, None)
-        worker.running = None
+        _dismiss(worker, progress)
     else:
         _end(worker, progress, *content)
 
 
 @dataclass(frozen=True)
 class _Death:
-    """Of a worker, and the run it was on."""
+    """Of a worker, or of another process of the run it was on."""
 
     running: Running | None
     error: str
@@ -201,10 +208,15 @@ def _bury(worker: _Worker, progress: Progress) -> _Death:
     worker.process.join(5)
     code = worker.process.exitcode
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return _Death(_dismiss(worker, progress), f"its worker process died ({how})")
+
+
+def _dismiss(worker: _Worker, progress: Progress) -> Running | None:
+    """Take a worker off what it was on."""
     running, worker.running = worker.running, None
     if running is not None:
         progress.running.pop(running.run.run_id, None)
-    return _Death(running, f"its worker process died ({how})")
+    return running
 
 
 def _mourn(

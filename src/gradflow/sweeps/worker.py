@@ -32,7 +32,8 @@ LOG = "log.txt"  # in a record: what its attempts said, tracebacks included
 def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
     """Train what comes through `orders` until it closes.
 
-    Messages in: (config, overrides). Messages out: ('progress', step, total, loss), ('outcome', state, error).
+    Messages in: (config, overrides). Messages out: ('progress', step, total, loss), ('outcome', state, error); the state
+    of a run of several processes one of which was killed is 'died'.
 
     Args:
         orders: both ways.
@@ -55,7 +56,7 @@ def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
             except (EOFError, OSError):
                 break
             outcome = _attempt(config, overrides, stop, orders)
-            _send(orders, "outcome", outcome.state, outcome.error)
+            _send(orders, "outcome", "died" if outcome.died else outcome.state, outcome.error)
     wandb = sys.modules.get("wandb")
     if wandb is not None:
         wandb.teardown()
