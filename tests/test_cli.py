@@ -15,9 +15,9 @@ from rich.console import Console
 
 import gradflow
 from gradflow.cli import main
+from gradflow.runs.claim import claim
 from gradflow.runs.compose import composer
 from gradflow.runs.planfile import PlannedRun
-from gradflow.runs.claim import claim
 from gradflow.runs.record import is_done, read
 
 SMALL = ("depth=2", "width=8", "trainer.max_steps=20", "hardware.device=cpu", "logger.mode=disabled")

@@ -74,24 +74,26 @@ def commits(runs: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_a_hundred_kills_lose_nothing_and_count_nothing_twice(shell, grid, baseline, same):
-    """Of workers, of the server that they are forked from, and of the sweep itself, which is then typed again."""
+    """Of workers, of the server that they are forked from, and of the sweep itself, which is then typed again. Most come
+    within half a second; after some pauses there are checkpoints to go on from."""
     words = ("sweep", *grid, "-j", "2", "logger.mode=disabled", f"launcher.max_attempts={KILLS}")
     chance = random.Random(20261125)
     killed, kept = Counter(), {}
-    process = shell.start(*words, DAWDLE="0.05")
-    while killed.total() < KILLS:
-        time.sleep(chance.uniform(0.02, 0.4))
+    process = shell.start(*words, DAWDLE="0.1")
+    while killed.total() < KILLS and len(kept) < len(baseline.run_ids):
+        time.sleep(6 if killed.total() % 30 == 29 else chance.uniform(0.02, 0.4))
         for run_id, which in commits(shell.runs).items():
             assert kept.setdefault(run_id, which) == which
         if process.poll() is not None:
-            process = shell.start(*words, DAWDLE="0.05")
+            process = shell.start(*words, DAWDLE="0.1")
         victims = {"worker": workers(process.pid), "server": [c for c in children(process.pid) if children(c)]}
-        kind = chance.choices(["worker", "server", "sweep"], [90, 5, 5])[0]
+        kind = chance.choices(["worker", "server", "sweep"], [94, 3, 3])[0]
         pids = [process.pid] if kind == "sweep" and victims["worker"] else victims.get(kind, [])
         if pids:
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(pids), signal.SIGKILL)
                 killed[kind] += 1
+    assert killed.total() == KILLS
     assert min(killed["worker"], killed["server"], killed["sweep"]) > 0
     shell.gate.touch()
     shell.end(process)
@@ -101,7 +103,6 @@ def test_a_hundred_kills_lose_nothing_and_count_nothing_twice(shell, grid, basel
     after = commits(shell.runs)
     assert {run_id: after[run_id] for run_id in kept} == kept
     assert (shell.sweeps / "four" / "results.csv").read_text() == (baseline.folder / "results.csv").read_text()
-    assert list(shell.runs.rglob("*.tmp")) == []
 
 
 def test_a_full_disk_stops_a_sweep_with_a_message_and_room_lets_it_go_on(shell, grid, baseline, mounted, same):

@@ -32,8 +32,8 @@ LOG = "log.txt"  # in a record: what its attempts said, tracebacks included
 def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
     """Train what comes through `orders` until it closes.
 
-    Messages in: (config, overrides). Messages out: ('progress', step, total, loss), ('outcome', state, error); the state
-    of a run of several processes one of which was killed is 'died'.
+    Messages in: (config, overrides). Messages out: ('progress', step, total, loss), ('outcome', state, error). The
+    state of a run of several processes one of which was killed is 'died'.
 
     Args:
         orders: both ways.
