@@ -74,8 +74,8 @@ def commits(runs: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_a_hundred_kills_lose_nothing_and_count_nothing_twice(shell, grid, baseline, same):
-    """Of workers, of the server that they are forked from, and of the sweep itself, which is then typed again. Most come
-    within half a second; after some pauses there are checkpoints to go on from."""
+    """Of workers, of the server that they are forked from, and of the sweep itself, which is then typed again. Most
+    come within half a second; after some pauses there are checkpoints to go on from."""
     words = ("sweep", *grid, "-j", "2", "logger.mode=disabled", f"launcher.max_attempts={KILLS}")
     chance = random.Random(20261125)
     killed, kept = Counter(), {}
