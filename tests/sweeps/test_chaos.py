@@ -59,9 +59,15 @@ def children(pid: int) -> list[int]:
     return []
 
 
-def workers(pid: int) -> list[int]:
-    """The worker processes of a sweep: forked from the server that it has started."""
-    return [grandchild for child in children(pid) for grandchild in children(child)]
+def workers(pid: int, runs: Path) -> list[int]:
+    """The worker processes of a sweep: forked from the server that it has started, or from one that is dead."""
+    found = {grandchild for child in children(pid) for grandchild in children(child)}
+    for file in runs.glob("*/status.json"):
+        with suppress(OSError, ValueError):
+            status = json.loads(file.read_text())
+            if status["state"] == "running" and Path(f"/proc/{status['pid']}").exists():
+                found.add(status["pid"])
+    return sorted(found)
 
 
 def commits(runs: Path) -> dict[str, tuple[int, int]]:
@@ -86,7 +92,10 @@ def test_a_hundred_kills_lose_nothing_and_count_nothing_twice(shell, grid, basel
             assert kept.setdefault(run_id, which) == which
         if process.poll() is not None:
             process = shell.start(*words, DAWDLE="0.1")
-        victims = {"worker": workers(process.pid), "server": [c for c in children(process.pid) if children(c)]}
+        victims = {
+            "worker": workers(process.pid, shell.runs),
+            "server": [c for c in children(process.pid) if children(c)],
+        }
         kind = chance.choices(["worker", "server", "sweep"], [94, 3, 3])[0]
         pids = [process.pid] if kind == "sweep" and victims["worker"] else victims.get(kind, [])
         if pids:
@@ -173,13 +182,14 @@ def test_a_clock_that_jumps_back_two_days_changes_nothing(shell, grid, baseline,
     jump.write_text("+2d\n")
     fake = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(jump), "FAKETIME_NO_CACHE": "1"}
     words = ("sweep", *grid, "-j", "2", "logger.mode=disabled")
-    process = shell.start(*words, **fake, FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1")
+    fake |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+    process = shell.start(*words, **fake, DAWDLE="0.1")
     wait_until(lambda: len(list(shell.runs.glob("*/checkpoints/last.ckpt"))) == 2)
     status = json.loads(next(shell.runs.glob("*/status.json")).read_text())
     assert status["heartbeat"] > time.time() + 86400  # it did believe in the day after tomorrow
     told = shell.run("status", shell.sweeps / "four")
     assert "2 running" in told.stdout
-    assert "-" not in told.stdout.partition("heartbeat")[2].partition("to go on")[0].replace("--", "")
+    assert told.stdout.count("clock?") == 2
     jump.write_text("+0\n")  # in the middle of both runs
     time.sleep(1)
     process.kill()

@@ -25,12 +25,12 @@ class PrunedRun(Exception):
 class Lockstep(Callback):
     """Saves checkpoints, stops when asked to, and ends where the run's judge says so.
 
-    A checkpoint is saved, and a wish to stop is granted, just before a chunk of steps: by then everything that
-    belongs to the steps before, validation included, has been recorded, so that a run that goes on from there leaves
-    the same record as one that was never stopped.
+    A checkpoint is saved, and a wish to stop is granted, just before a chunk of steps or within one: by then everything
+    that belongs to the steps before, validation included, has been recorded, so that a run that goes on from there
+    leaves the same record as one that was never stopped.
 
-    A wish that has reached one process is everybody's at the next chunk. All see the same losses, and so the same
-    divergence, already; rank 0 alone asks the judge.
+    A wish that has reached one process of several is everybody's at the next chunk. All see the same losses, and so the
+    same divergence, already; rank 0 alone asks the judge.
 
     Args:
         path: the run's record.
@@ -47,6 +47,10 @@ class Lockstep(Callback):
         self._saved = first_step
         self._asked: float | None = None
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.together.world == 1:
+            the_learner(pl_module).leaves = lambda: self.stop.requested
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         learner = the_learner(pl_module)
         step = learner.steps_done
@@ -57,8 +61,14 @@ class Lockstep(Callback):
         if step > self._saved and step % learner.budget.checkpoint_every == 0:
             self.save(trainer, step)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.collect(trainer, the_learner(pl_module))
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        learner = the_learner(pl_module)
+        self.collect(trainer, learner)
+        if learner.steps_done < batch[1] and learner.diverged_at is None:  # it has left the rest of the chunk
+            self.save(trainer, learner.steps_done)
+            raise InterruptedRun
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self._listen()

@@ -72,10 +72,13 @@ class Recorder(Lockstep):
         self._beat = self._told = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         self._began = time.monotonic()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        super().on_train_batch_end(trainer, pl_module)
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         learner, now = the_learner(pl_module), time.monotonic()
         if self.on_progress is not None and now - self._told > 0.25:
             self._told = now

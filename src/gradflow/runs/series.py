@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -62,7 +63,7 @@ class Series:
     def table(self) -> pa.Table:
         if self._rows:
             new = pa.table({name: [r.get(name) for r in self._rows] for name in self.schema.names}, schema=self.schema)
-            self._kept = pa.concat_tables([self._kept, new]).unify_dictionaries()
+            self._kept = _by_step(pa.concat_tables([self._kept, new]).unify_dictionaries())
             self._rows.clear()
         return self._kept
 
@@ -70,3 +71,10 @@ class Series:
         buffer = io.BytesIO()
         pq.write_table(self.table(), buffer, compression="zstd")
         write_bytes(self.file, buffer.getvalue())
+
+
+def _by_step(table: pa.Table) -> pa.Table:
+    """Rows in the order of steps, and within a step as they came: that of a run which was stopped within a chunk of
+    steps, too."""
+    order = np.argsort(table["step"].to_numpy(), kind="stable")
+    return table if (order == np.arange(len(order))).all() else table.take(order)

@@ -58,6 +58,7 @@ class Learner(LightningModule):
 
     Attributes:
         watchers: told the number of each step before its forward pass: instruments that look at states.
+        leaves: asked after each step whether the rest of its chunk is left for another attempt, when steps are slow.
 
     Raises:
         ValueError: what a remedy's `prepare` refuses, or if two of them bring a pre-training or a loss.
@@ -97,6 +98,7 @@ class Learner(LightningModule):
         self._generators: list[list[Tensor]] = []
         self._sums: dict[str, Tensor] = {}
         self.watchers: list[Callable[[int], None]] = []
+        self.leaves: Callable[[], bool] = lambda: False
 
     @property
     def data(self) -> Data:
@@ -138,7 +140,7 @@ class Learner(LightningModule):
             torch.manual_seed(stream(torch.initial_seed(), "rank", rank, self.steps_done).initial_seed())
 
     def training_step(self, chunk: tuple[int, int]) -> None:
-        """Make the updates chunk[0] … chunk[1] − 1, all in one stage."""
+        """Make the updates chunk[0] … chunk[1] − 1, all in one stage, or fewer if `leaves` says so."""
         optimizer = self.optimizers()
         stage = self._stage(chunk[0])
         if chunk[0] == self._begin:
@@ -160,7 +162,9 @@ class Learner(LightningModule):
             for remedy in self._remedies:
                 remedy.updated(step)
             self._losses.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum())
-        self.steps_done = chunk[1]
+            self.steps_done = step + 1
+            if self.leaves():
+                break
         if self.budget.logs(self.steps_done):
             self._bring_losses_over()
         if self.steps_done == self.budget.total:
