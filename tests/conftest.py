@@ -29,8 +29,8 @@ OWN_ACTIVATIONS = '''
 """A person's own activations, outside of gradflow."""
 
 import os
+import select
 import signal
-import time
 from pathlib import Path
 
 import torch
@@ -42,7 +42,8 @@ class Gated(torch.nn.ReLU):
     def forward(self, x):
         gate = os.environ.get("GATE")
         if gate and x.device.type != "meta" and not Path(gate).exists():
-            time.sleep(float(os.environ.get("DAWDLE", "0.02")))
+            # no time.sleep: where the clock is turned back, libfaketime moves its deadline
+            select.select([], [], [], float(os.environ.get("DAWDLE", "0.02")))
         return super().forward(x)
 
 
