@@ -19,6 +19,7 @@ COMMANDS = (
 )
 HIDDEN: tuple[str, ...] = ("work", "tune-work", "rank")  # what gradflow's own scripts type
 NAMES = (*COMMANDS, *HIDDEN)
+FOR = {"launcher": ("sweep", "tune"), "tune": ("tune",)}  # groups that are no part of a run: whose they are
 DIRECTORY = "a sweep's folder (sweeps/NAME), a folder of runs, or one run's folder"
 
 
@@ -70,7 +71,7 @@ def overrides(command: argparse.ArgumentParser) -> None:
     """Words of a config, with all groups listed at the end of the help page."""
     command.add_argument("overrides", nargs="*", metavar="key=value", help="what differs from conf/train.yaml")
     command.add_argument("--config-dir", metavar="DIR", help="your own config folder, searched before gradflow's")
-    command.epilog = _groups()
+    command.epilog = _groups(command.prog.split()[-1])
 
 
 def folder(command: argparse.ArgumentParser) -> None:
@@ -88,11 +89,13 @@ def typed_again(typed: list[str]) -> str:
     return shlex.join(["gradflow", *typed])
 
 
-def _groups() -> str:
+def _groups(name: str) -> str:
     """The config groups and their values, by name of file: Hydra itself takes too long for a help page."""
     conf = conf_dir()
     lines = ["Groups (group=value):"]
     for directory in sorted(path for path in conf.iterdir() if path.is_dir()):
+        if name not in FOR.get(directory.name, (name,)):
+            continue
         values = ", ".join(sorted(file.stem for file in directory.glob("*.yaml")))
         mark = "+" if directory.name == "sweep" else " "
         lines.append(f" {mark}{directory.name:<14} {values}")
