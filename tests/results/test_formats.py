@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from rich.console import Console
 
-from gradflow import cli
+from gradflow.commands.table import show
 from gradflow.results import formats
 from gradflow.results.estimate import Estimate
 from gradflow.results.table import Line, Table, make_table
@@ -198,7 +198,7 @@ def test_the_terminal_s_table_is_whole_however_many_columns(capsys):
     """No number is cut and no column dropped where the terminal is narrower than the table."""
     columns = [f"figure_{i}" for i in range(12)]
     line = Line({"a": "word"}, {name: Estimate(1234.5 + i, 0.25, 3) for i, name in enumerate(columns)})
-    cli._print_table(Console(width=60), Table("t", ["a"], columns, "m", [line], []))
+    show(Console(width=60), Table("t", ["a"], columns, "m", [line], []))
     said = capsys.readouterr().out
     for i, name in enumerate(columns):
         assert name in said
