@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+STOP_WAIT = 60.0  # seconds for workers to reach a step boundary and checkpoint
+
+
+class Closable(Protocol):
+    """A worker as its pool sees it."""
+
+    process: BaseProcess
+
+    def close(self) -> None:
+        """Close its pipes, by which it is asked to leave."""
+
+
+W = TypeVar("W", bound=Closable)
+
+
+@contextmanager
+def crew(hire: Callable[[int], W], count: int) -> Iterator[tuple[list[W], Callable[[int], None]]]:
+    """Workers, and what puts a new one in the place of one that has died; all have left when the block ends.
+
+    Args:
+        hire: starts worker number i.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    workers = [hire(i) for i in range(count)]
+
+    def replace(i: int) -> None:
+        workers[i].close()
+        workers[i] = hire(i)
+
+    try:
+        yield workers, replace
+    except KeyboardInterrupt:  # the second Ctrl-C: at once
+        for worker in workers:
+            worker.process.kill()
+        raise
+    finally:
+        for worker in workers:
+            worker.close()
+        for worker in workers:
+            worker.process.join(STOP_WAIT)
+            if worker.process.is_alive():
+                worker.process.kill()
 
 
 def start(preload: str, target: Callable[..., None], *args: Any) -> BaseProcess:

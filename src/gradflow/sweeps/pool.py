@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing as mp
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -18,10 +17,9 @@ from gradflow.runs.planfile import PlannedRun
 from gradflow.runs.record import Unreadable
 from gradflow.runs.stop import Stop
 from gradflow.sweeps.allotment import Allotment
-from gradflow.sweeps.forked import start
+from gradflow.sweeps.forked import STOP_WAIT, crew, start
 
 BUSY_WAIT = 1.0  # seconds before asking again for a run that another process is training
-STOP_WAIT = 60.0  # seconds for workers to reach a step boundary and checkpoint
 
 
 @dataclass
@@ -101,7 +99,7 @@ def run_all(
     if not runs:
         return progress
     queue = deque((0.0, run) for run in runs)
-    with _workers(allotment, min(allotment.jobs, len(runs))) as (workers, replace):
+    with crew(lambda i: _Worker(allotment.gpu(i)), min(allotment.jobs, len(runs))) as (workers, replace):
         while (queue or any(w.running for w in workers)) and not stop.requested:
             for worker in workers:
                 if worker.running is None:
@@ -114,31 +112,6 @@ def run_all(
         if stop.requested:
             _wind_down(workers, progress, queue, runs_dir, show)
     return progress
-
-
-@contextmanager
-def _workers(allotment: Allotment, count: int) -> Iterator[tuple[list[_Worker], Callable[[int], None]]]:
-    """Workers forked from a server that has imported torch and Lightning once."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    workers = [_Worker(allotment.gpu(i)) for i in range(count)]
-
-    def replace(i: int) -> None:
-        workers[i].close()
-        workers[i] = _Worker(allotment.gpu(i))
-
-    try:
-        yield workers, replace
-    except KeyboardInterrupt:  # the second Ctrl-C: at once
-        for worker in workers:
-            worker.process.kill()
-        raise
-    finally:
-        for worker in workers:
-            worker.close()
-        for worker in workers:
-            worker.process.join(STOP_WAIT)
-            if worker.process.is_alive():
-                worker.process.kill()
 
 
 def _give(worker: _Worker, queue: deque[tuple[float, PlannedRun]], progress: Progress) -> None:

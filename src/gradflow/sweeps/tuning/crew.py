@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing as mp
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -14,8 +12,7 @@ from typing import Any
 
 from gradflow.runs.stop import Stop
 from gradflow.sweeps.allotment import Allotment
-from gradflow.sweeps.forked import start
-from gradflow.sweeps.pool import STOP_WAIT
+from gradflow.sweeps.forked import STOP_WAIT, crew, start
 from gradflow.sweeps.tuning.desk import Tally, tallies
 from gradflow.sweeps.tuning.journal import open_studies
 from gradflow.sweeps.tuning.search import Search
@@ -129,7 +126,11 @@ def run_search(
     if not left:
         return progress
     looked = time.monotonic()
-    with _workers(folder, allotment, min(allotment.jobs, left)) as (workers, replace):
+
+    def hire(i: int) -> _Worker:
+        return _Worker(allotment.gpu(i), folder, allotment.max_attempts)
+
+    with crew(hire, min(allotment.jobs, left)) as (workers, replace):
         futile, asked = 0, 0.0
         while any(not worker.is_over for worker in workers):
             if stop.requested and not asked:
@@ -188,28 +189,3 @@ def _hear(i: int, worker: _Worker, kind: str, content: list[Any], progress: Prog
         progress.ended.append(Ended(*content))
     elif i in progress.doing:
         progress.doing[i].step, progress.doing[i].total, progress.doing[i].loss = content
-
-
-@contextmanager
-def _workers(folder: Path, allotment: Allotment, count: int) -> Iterator[tuple[list[_Worker], Callable[[int], None]]]:
-    """Workers forked from a server that has imported torch, Lightning and Optuna once."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    workers = [_Worker(allotment.gpu(i), folder, allotment.max_attempts) for i in range(count)]
-
-    def replace(i: int) -> None:
-        workers[i].close()
-        workers[i] = _Worker(allotment.gpu(i), folder, allotment.max_attempts)
-
-    try:
-        yield workers, replace
-    except KeyboardInterrupt:  # the second Ctrl-C: at once
-        for worker in workers:
-            worker.process.kill()
-        raise
-    finally:
-        for worker in workers:
-            worker.close()
-        for worker in workers:
-            worker.process.join(STOP_WAIT)
-            if worker.process.is_alive():
-                worker.process.kill()
