@@ -32,7 +32,7 @@ def wandb(monkeypatch):
         def run(self, words, tell):
             self.given.append(words)
             tell("wandb: [sync] Loaded credentials for http://somewhere from WANDB_API_KEY.")
-            for folder in map(Path, words[5:]):
+            for folder in map(Path, words[6:]):
                 if any(word in str(folder) for word in self.reached):
                     (folder / "run-x.wandb.synced").touch()
 
@@ -51,7 +51,7 @@ def test_what_is_new_is_uploaded_once(typed, records, logged, wandb):
         "[sync] Loaded credentials for http://somewhere from WANDB_API_KEY.",
         f"{records.runs}: 2 runs uploaded",
     ]
-    assert wandb.given[0][2:5] == ["wandb", "sync", "--yes"]
+    assert wandb.given[0][2:6] == ["wandb", "sync", "--include-online", "--yes"]
     said = typed("wandb-sync", records.runs)
     assert said.out.splitlines()[1:] == [f"{records.runs}: nothing new to upload"]
     assert len(wandb.given) == 1
@@ -81,7 +81,7 @@ def test_project_and_account_are_handed_on_and_the_key_is_shown_nowhere(typed, r
     dry = typed("wandb-sync", folder, "--dry-run")
     assert (dry.code, wandb.given) == (0, [])
     said = typed("wandb-sync", folder, "--project", "other", "--entity", "team")
-    assert wandb.given[0][5:9] == ["--project", "other", "--entity", "team"]
+    assert wandb.given[0][6:10] == ["--project", "other", "--entity", "team"]
     assert KEY not in said.out + said.err + str(wandb.given)
     assert not any(KEY.encode() in file.read_bytes() for file in records.runs.rglob("*") if file.is_file())
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gradflow.instruments.gradient_flow import NOT_LOGGED
+from gradflow.runs import wandb_keys as keys
 from gradflow.runs.config import validate
 from gradflow.runs.execute import execute
 from gradflow.runs.record import read
@@ -72,7 +72,15 @@ class Log:
 
     @staticmethod
     def _values(items: Any) -> dict[str, Any]:
-        return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+        """Pictures come in parts: those are put together again."""
+        found: dict[str, Any] = {}
+        for item in items:
+            *path, last = item.nested_key or [item.key]
+            into = found
+            for part in path:
+                into = into.setdefault(part, {})
+            into[last] = json.loads(item.value_json)
+        return found
 
 
 def logs(path: Path) -> list[Log]:
@@ -80,18 +88,30 @@ def logs(path: Path) -> list[Log]:
 
 
 def figures(shown: Any) -> dict[int, dict[str, float]]:
-    """Step → name → value, as a run's record has them and its W&B history must."""
+    """Step → name → value, as a record of two blocks has them and its W&B history must."""
     found: dict[int, dict[str, float]] = {}
     for row in shown.metrics:
         found.setdefault(row["step"], {})[f"{row['split']}/{row['name']}"] = row["value"]
     for row in shown.gradflow:
-        if not row["quantity"].startswith(NOT_LOGGED) and "/" not in row["quantity"]:
-            found.setdefault(row["step"], {})[f"gradflow/{row['quantity']}/{row['name']}"] = row["value"]
-    return found
+        quantity, step = row["quantity"], found.setdefault(row["step"], {})
+        if "/" in quantity or quantity in ("grad_rms", "grad_max", "loss", "weight_near_zero"):
+            continue
+        if row["block"] is not None:
+            step[f"gradflow/{quantity}/{row['block']:02d}"] = row["value"]
+        elif quantity in ("grad_norm", "delta_norm", "update_ratio") and row["name"] in ("stem", "head", "all"):
+            step[f"gradflow/{quantity}/{row['name']}"] = row["value"]
+    for step in found.values():
+        if "gradflow/grad_norm/00" in step:
+            step["gradflow/gradient_ratio"] = step["gradflow/grad_norm/00"] / step["gradflow/grad_norm/01"]
+    return {step: named for step, named in found.items() if named}
 
 
 def own_figures(row: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in row.items() if not name.startswith(("_", "trainer/"))}
+    return {name: value for name, value in row.items() if name[0] != "_" and not isinstance(value, dict)}
+
+
+def pictures(row: dict[str, Any]) -> dict[str, str]:
+    return {name: value["_type"] for name, value in row.items() if isinstance(value, dict) and name[0] != "_"}
 
 
 def test_each_run_of_a_process_is_its_own_wandb_run_under_its_run_id(baseline):
@@ -107,18 +127,37 @@ def test_config_history_and_summary_are_whole(baseline, evidence):
         path = baseline.shell.runs / run_id
         (log,), shown = logs(path), evidence(path)
         config = {name: value for name, value in log.config.items() if name != "_wandb"}
-        assert config == shown.result["labels"]
+        assert {keys.label_of(name): value for name, value in config.items()} == shown.result["labels"]
+        assert not any("." in name for name in config)
 
-        steps = [row["trainer/global_step"] for row in log.history]
-        assert steps == [row["_step"] for row in log.history] == sorted(set(steps))
+        steps = [row["_step"] for row in log.history]
+        assert steps == sorted(set(steps))
         assert {row["_step"]: own_figures(row) for row in log.history} == figures(shown)
-        assert {"train/loss", "val/accuracy", "gradflow/grad_norm/blocks.00"} <= set(log.history[steps.index(20)])
+        assert {"train/loss", "val/accuracy", "gradflow/grad_norm/00"} <= set(log.history[steps.index(20)])
+        assert [row["_step"] for row in log.history if keys.HEAT_MAP in row] == [10, 25, 40, 60]
+        assert pictures(log.history[-1]) == {keys.HEAT_MAP: "image-file", keys.BLOCK_NORMS: "histogram"}
+        image = log.history[-1][keys.HEAT_MAP]
+        (folder,) = path.glob("wandb/offline-run-*/files")
+        assert (folder / image["path"]).stat().st_size == image["size"] < 20_000
+        assert "gradient norm" in image["caption"]
 
         assert log.summary["state"] == "completed"
         assert log.summary["verdict"] == shown.result["verdict"]
         assert {n: log.summary[f"final/{n}"] for n in shown.result["metrics"]} == shown.result["metrics"]
         assert log.summary["gradient/ratio"] == shown.result["gradient"]["ratio"]
         assert log.summary["steps"] == 60
+        for sign in shown.result["signs"]:
+            assert log.summary[f"diagnosis/{sign['name']}/threshold"] == sign["threshold"]
+        kept = json.loads(log.summary["record"])["result"]
+        assert {name: value for name, value in kept.items() if name != "cost"} == {
+            name: value for name, value in shown.result.items() if name != "format"
+        }
+        made = json.loads((path / "environment.json").read_text())
+        assert log.summary["environment/torch"] == made["packages"]["torch"]
+        assert log.summary["environment/python"] == made["python"]
+        if made["code"]:
+            assert log.summary["environment/git_commit"] == made["code"]["commit"]
+        assert log.summary["cost/parameters"] == kept["cost"]["parameters"]
 
 
 def test_no_secret_of_the_environment_is_in_any_file(baseline, secrets):
@@ -144,7 +183,9 @@ def test_a_killed_run_keeps_its_log_and_goes_on_as_the_same_wandb_run(
     assert read(path).state == "stale"
     (log,) = logs(path)
     expected = figures(evidence(baseline.shell.runs / path.name))
-    assert log.config.items() >= evidence(baseline.shell.runs / path.name).result["labels"].items()
+    assert {keys.label_of(name) for name in log.config} >= set(
+        evidence(baseline.shell.runs / path.name).result["labels"]
+    )
     assert [row["_step"] for row in log.history[:4]] == [0, 5, 10, 15]
     for row in log.history[:4]:
         assert own_figures(row) == expected[row["_step"]]
@@ -157,10 +198,9 @@ def test_a_killed_run_keeps_its_log_and_goes_on_as_the_same_wandb_run(
     assert evidence(path) == evidence(baseline.shell.runs / path.name)
     first, second = logs(path)
     assert first.id == second.id == path.name
-    assert second.history[0]["_step"] >= 20
-    seen = {row["_step"]: own_figures(row) for row in (*first.history, *second.history)}
-    assert set(seen) == set(expected)
-    assert seen[60] == expected[60]
+    steps = [row["_step"] for row in (*first.history, *second.history)]
+    assert steps == sorted(set(steps)), "a step is logged once, however the attempts met"
+    assert {row["_step"]: own_figures(row) for row in (*first.history, *second.history)} == expected
     assert second.summary["state"] == "completed"
 
 
@@ -182,9 +222,10 @@ def test_what_instruments_report_at_the_end_of_a_chunk_of_steps_all_arrives(conf
     steps = [row["_step"] for row in log.history]
     assert steps == sorted(steps)
     seen = {row["_step"]: set(row) for row in log.history}
-    assert [s for s in seen if "gradflow/jacobian_decay/blocks.00" in seen[s]] == [0, 5, 10, 15, 20]
-    assert [s for s in seen if "gradflow/grad_norm/blocks.00" in seen[s]] == [0, 3, 6, 9, 12, 15, 18]
-    assert {"gradflow/forget_leak/blocks.00", "gradflow/lyapunov_1/blocks.00"} <= seen[10]
+    assert [s for s in seen if "gradflow/jacobian_decay/00" in seen[s]] == [0, 5, 10, 15, 20]
+    assert [s for s in seen if "gradflow/grad_norm/00" in seen[s]] == [0, 3, 6, 9, 12, 15, 18]
+    assert {"gradflow/forget_leak/00", "gradflow/lyapunov_1/00"} <= seen[10]
+    assert pictures(log.history[-1]).items() >= {keys.TIME_HEAT_MAP: "image-file"}.items()
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged"])

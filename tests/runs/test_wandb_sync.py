@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,8 @@ for i, (folder, run_id, steps) in enumerate(json.loads(sys.argv[1])):
     time.sleep(1.1 * (i > 0))  # W&B names its folders by the second
     os.makedirs(folder, exist_ok=True)
     quiet = wandb.Settings(console="off", silent=True, save_code=False, disable_git=True, x_disable_stats=True)
-    run = wandb.init(id=run_id, dir=folder, mode="offline", resume="allow", project="gradflow", settings=quiet)
+    resume = "allow" if os.path.exists(os.path.join(folder, "wandb")) else None
+    run = wandb.init(id=run_id, dir=folder, mode="offline", resume=resume, project="gradflow", settings=quiet)
     for step in steps:
         run.log({"train/loss": 1000.0 + step, "trainer/global_step": step}, step=step)
     run.finish()
@@ -181,10 +183,37 @@ def test_a_log_is_cut_back_to_its_last_whole_record_wherever_it_was_cut(logged, 
     assert len(copy.read_bytes()) >= 200
 
 
-def test_a_run_logs_offline_as_one_that_may_go_on(configure, tmp_path):
-    """Or else `wandb sync` would put a second attempt in the place of the first."""
-    logger = make_logger(configure("logger.mode=offline"), tmp_path)
-    assert logger is not None
-    settings = logger.experiment.settings
-    finish("completed")
-    assert (settings.resume, settings.mode) == ("allow", "offline")
+def test_an_upload_that_broke_off_is_done_again_and_nothing_is_there_twice(records, offline, server):
+    many = offline("many")
+    assert send(records) == []
+    *_, last = wandb_sync.attempts(many)
+    last.with_name(f"{last.name}.synced").unlink()
+    last.with_name(f"{last.name}.sending").touch()  # as an upload leaves it that was killed
+    assert pending(records.runs).files == {many.name: wandb_sync.attempts(many)}
+    assert send(records) == []
+    assert [step for step, _ in steps(server, "many")] == [0, 10, 20, 30, 40, 40, 50]
+    assert not list(many.rglob("*.sending"))
+    assert pending(records.runs).files == {}
+
+
+def test_what_gradflow_logs_can_be_sent_again_with_its_pictures(configure, records, server):
+    """The first attempt takes the place of what is there, and the second, which logs no step again, goes behind."""
+    config, path = configure("logger.mode=offline"), records.add()
+    for first, last, state in ((0, 3, "failed"), (0, 5, "completed")):
+        log = make_logger(config, path)
+        assert log is not None
+        for step in range(first, last):
+            log.figure(step, {"train/loss": float(step)})
+            row = {"step": step, "block": 0, "name": "blocks.00", "time": 0, "quantity": "time_grad_h", "value": 1.0}
+            log.through_time([row])
+        finish(state)
+        time.sleep(1.1)  # W&B names its folders by the second
+    for _ in range(2):
+        assert send(records) == []
+        (run,) = server.runs.values()
+        assert [row["_step"] for row in run.history] == [0, 1, 2, 3, 4]
+        (picture,) = {row["heat_map/time_grad"]["path"] for row in run.history if "heat_map/time_grad" in row}
+        assert picture in run.files
+        for mark in path.rglob("*.synced"):
+            mark.unlink()
+        run.files.clear()

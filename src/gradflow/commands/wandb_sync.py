@@ -1,4 +1,4 @@
-"""`gradflow wandb-sync`: upload what was logged to W&B offline."""
+"""`gradflow wandb-sync`: upload what W&B has not got of the runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from gradflow import usage
 from gradflow.errors import ConfigError
 from gradflow.usage import FAILED, OK
 
-SUMMARY = "upload to W&B what runs have logged offline"
-HELP = """Upload to W&B what runs have logged offline, only what is new, from a machine that reaches it.
+SUMMARY = "upload to W&B what runs have logged offline, or what did not arrive"
+HELP = """Upload to W&B what runs have logged offline, only what is new, from a machine that reaches it; and what
+had not arrived of runs with logger.mode=online when they ended.
 
   gradflow wandb-sync                       the default folder of runs
   gradflow wandb-sync sweeps/quickstart     the runs of a sweep

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gradflow.checked import BelowOne, NonNegative, Seed, Several
+from gradflow.checked import BelowOne, Count, NonNegative, Positive, Seed, Several
 from gradflow.errors import ConfigError, choose_from
 from gradflow.instruments.names import NAMES
 
@@ -77,6 +77,8 @@ class Logger(_Part):
     entity: str | None
     group: str | None
     tags: list[str]
+    images: Count
+    wait_seconds: Positive
 
 
 def _is_measured(value: object) -> object:

@@ -207,14 +207,14 @@ def _train(
     flows = pieces.network.any_length and no_gradient(pieces.network) is None
     watch = TimeWatch(config.instruments, together) if of_time and flows else None
     recorder: Recorder | None = None
-    logger = None
+    log = None
     if mine is not None:
         assert status is not None
         write_json(path / "environment.json", {**environment(), **switches()})
         if flow is not None or watch is not None:
             prediction.write(path, config, pieces)
-        recorder = Recorder(mine, status, first_step, flow, watch, stop, on_progress, judge, together)
-        logger = make_logger(config, path)
+        log = make_logger(config, path)
+        recorder = Recorder(mine, status, first_step, flow, watch, stop, on_progress, judge, together, log)
     keeper = recorder or Lockstep(path, first_step, stop, together=together)
     trainer = Trainer(
         **where(config, pieces, together),
@@ -222,7 +222,7 @@ def _train(
         max_epochs=-1,
         max_time=config.trainer.max_time,
         callbacks=[each for each in (flow, watch, keeper) if each is not None],
-        logger=logger if logger is not None else False,
+        logger=False,
         default_root_dir=path,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -245,8 +245,8 @@ def _train(
     if recorder is not None:
         recorder.write_series()
         result = result_of(config, pieces, learner, recorder, trainer)
-        if logger is not None:
-            summarize(logger, result)
+        if log is not None:
+            summarize(log, result, config, pieces.task.steps_per_epoch)
         state = str(result["state"]) if recorder.mine.commit(path / "result.json", result) else "done"
         if state != "done":
             shutil.rmtree(path / "checkpoints", ignore_errors=True)

@@ -128,7 +128,7 @@ def _of_run(path: Path, seen: Seen, uploaded_days: float | None) -> Iterator[Ite
     if done and (path / "checkpoints").is_dir():
         yield Item(CHECKPOINTS, path / "checkpoints", path, _size(path / "checkpoints"))
     if uploaded_days is not None:
-        for folder in sorted(path.glob("wandb/offline-run-*")):
+        for folder in sorted(path.glob("wandb/*run-*")):
             marks = [mark.stat().st_mtime for mark in folder.glob("*.wandb.synced")]
             if marks and max(marks) < time.time() - uploaded_days * DAY:
                 yield Item(UPLOADED, folder, path, _size(folder))

@@ -19,8 +19,9 @@ from gradflow.runs.lockstep import Judge, Lockstep, the_learner
 from gradflow.runs.record import write_json
 from gradflow.runs.series import GRADFLOW, METRICS, Series
 from gradflow.runs.stop import Stop
-from gradflow.runs.time_watch import SUMMARIES, TimeWatch
+from gradflow.runs.time_watch import TimeWatch
 from gradflow.runs.together import ALONE, Together
+from gradflow.runs.wandb_logger import WandbLog
 from gradflow.training.learner import Learner
 
 HEARTBEAT = 2.0  # seconds between two writes of status.json
@@ -38,6 +39,7 @@ class Recorder(Lockstep):
         watch: the instruments of the time axis, or None.
         stop, judge, together: see `Lockstep`.
         on_progress: told (step, total steps, latest training loss) about four times a second.
+        wandb: what W&B is told; None where it is not.
 
     Attributes:
         train_seconds: of all attempts together, from the first step to the last, validation and compiling included,
@@ -57,10 +59,11 @@ class Recorder(Lockstep):
         on_progress: Callable[[int, int, float], None] | None = None,
         judge: Judge | None = None,
         together: Together = ALONE,
+        wandb: WandbLog | None = None,
     ) -> None:
         super().__init__(mine.path, first_step, stop, judge, together)
         path, self.mine, self.status = mine.path, mine, status
-        self.flow, self.watch, self.on_progress = flow, watch, on_progress
+        self.flow, self.watch, self.on_progress, self.wandb = flow, watch, on_progress, wandb
         # A figure of step s was made after s updates; a gradient of step s before update s + 1.
         self.metrics = Series(path / "metrics.parquet", METRICS, before=first_step + 1 if first_step else 0)
         self.gradflow = Series(path / "gradflow.parquet", GRADFLOW, before=first_step)
@@ -70,6 +73,8 @@ class Recorder(Lockstep):
         self._seen = 0
         self._loss = math.nan
         self._beat = self._told = 0.0
+        if wandb is not None:
+            wandb.recorded(self.metrics, self.gradflow)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -128,7 +133,7 @@ class Recorder(Lockstep):
         self.gradflow.write()
 
     def collect(self, trainer: Trainer, learner: Learner) -> None:
-        """Take what is new from the learner and the instrument, into the record and to the loggers."""
+        """Take what is new from the learner and the instruments, into the record and to W&B."""
         per_epoch = learner.task.steps_per_epoch
         for figure in learner.figures:
             for name, value in figure.values.items():
@@ -137,31 +142,27 @@ class Recorder(Lockstep):
             named = {f"{figure.split}/{name}": value for name, value in figure.values.items()}
             self.final.update(named)
             self._loss = named.get("train/loss", named.get("pretrain/loss", self._loss))
-            for logger in trainer.loggers:
-                logger.log_metrics(named, step=figure.step)
+            if self.wandb is not None:
+                self.wandb.figure(figure.step, named)
         learner.figures.clear()
         if self.flow is not None and hasattr(self.flow, "flow"):
             for measurement in self.flow.flow.measurements[self._seen :]:
                 for row in flat_rows(measurement):
                     self.gradflow.add(**row)
+                if self.wandb is not None:
+                    self.wandb.measured(measurement)
             self._seen = len(self.flow.flow.measurements)
         if self.watch is not None:
-            self._take_probes(trainer, self.watch)
-        for logger in trainer.loggers:
-            logger.save()  # see `StepLogger`
+            self._take_probes(self.watch)
+        if self.wandb is not None:
+            self.wandb.reached(learner.steps_done, learner.budget.total)
 
-    def _take_probes(self, trainer: Trainer, watch: TimeWatch) -> None:
-        shown: dict[int, dict[str, float]] = {}
+    def _take_probes(self, watch: TimeWatch) -> None:
         for row in watch.rows:
             self.gradflow.add(**row)
-            if not row["time"] and row["quantity"].startswith(
-                SUMMARIES
-            ):  # of forget_leak what is left of the first step
-                shown.setdefault(row["step"], {})[f"gradflow/{row['quantity']}/{row['name']}"] = row["value"]
+        if self.wandb is not None:
+            self.wandb.through_time(watch.rows)
         watch.rows.clear()
-        for step, scalars in shown.items():
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars, step=step)
 
     def _seconds(self) -> float:
         probing = self.watch.seconds if self.watch is not None else 0.0

@@ -1,81 +1,234 @@
-"""Weights & Biases: one W&B run per gradflow run, under the same id."""
+"""Weights & Biases: one W&B run per gradflow run, under the same id. What it is shown: `gradflow.runs.wandb_keys`.
+
+A run never waits for W&B while it trains. wandb's own `log` costs half a millisecond and more, which is a step of a
+small network, and a server that does not answer costs as long as it likes; so a process of its own speaks with W&B
+(`gradflow.runs.wandb_writer`), and here numbers are only put in line for it. A worker that trains many runs keeps that
+process. The end of a run waits for it `logger.wait_seconds` at most; then it is dismissed.
+"""
 
 from __future__ import annotations
 
+import atexit
+import json
+import logging
 import os
+import pickle
+import queue
+import select
+import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from lightning.pytorch.loggers import WandbLogger
+from typing import TYPE_CHECKING, Any
 
 from gradflow.runs.config import Config
 from gradflow.runs.identity import labels, run_id, title
+from gradflow.runs.wandb_history import SUMMARIES
+from gradflow.runs.wandb_keys import STATE, config_key
+
+if TYPE_CHECKING:
+    from gradflow.instruments.flow import Measurement
+    from gradflow.runs.series import Series
+
+TOGETHER = 0.25  # seconds for which numbers are collected and then sent at once
+_say = logging.getLogger("gradflow")
+_writer: _Writer | None = None
+_open: WandbLog | None = None
 
 
-class StepLogger(WandbLogger):
-    """Lightning's logger, with W&B's own step set to the training step, so that every viewer has it as its x-axis
-    and a run that goes on after a kill does not log a step twice.
+class WandbLog:
+    """What a run tells W&B. Each method returns at once.
 
-    W&B drops what comes for an earlier step than its latest, and instruments report at the end of a chunk of steps, one
-    after another: what is logged waits for `save`, and goes out in the order of steps.
+    Args:
+        writer: the process that does it.
+        config: of the run.
+        path: its record.
+        mode: 'offline' or 'online'.
     """
 
-    def __init__(self, **keys: Any) -> None:
-        super().__init__(**keys)
-        self._waiting: dict[int, dict[str, float]] = {}
+    def __init__(self, writer: _Writer, config: Config, path: Path, mode: str) -> None:
+        self._writer, self._path, self._mode, self._wait = writer, path, mode, config.logger.wait_seconds
+        self._layouts: dict[int, tuple[int, Any]] = {}
+        self._summary: dict[str, Any] = {}
+        self._news = False
+        flat = labels(config)
+        keywords = {
+            "name": title(flat),
+            "id": run_id(config),
+            "mode": mode,
+            "project": config.logger.project,
+            "entity": config.logger.entity,
+            "group": config.logger.group,
+            "tags": config.logger.tags,
+            "config": {config_key(label): value for label, value in flat.items()},
+        }
+        writer.put("open", str(path), keywords, config.logger.images, self._wait)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        assert step is not None
-        self._waiting.setdefault(step, {}).update(metrics)
+    def figure(self, step: int, named: dict[str, float]) -> None:
+        """Losses and metrics, '<split>/<name>', that were made after so many steps."""
+        self._writer.put("figure", step, named)
+        self._news = True
 
-    def save(self) -> None:
-        for step, metrics in sorted(self._waiting.items()):
-            self.experiment.log({**metrics, "trainer/global_step": step}, step=step)
-        self._waiting.clear()
+    def measured(self, measurement: Measurement) -> None:
+        """An instrument's numbers. What they are about, which is the same list at each step, is sent once."""
+        known = self._layouts.get(id(measurement.rows))
+        if known is None:
+            from gradflow.instruments.instrument import ABSENT
+
+            known = self._layouts[id(measurement.rows)] = len(self._layouts), measurement.rows
+            plain = [(row.name, row.block, row.quantity) for row in measurement.rows]
+            self._writer.put("layout", known[0], plain, ABSENT)
+        self._writer.put("values", known[0], measurement.step, measurement.values)
+        self._news = True
+
+    def through_time(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Rows of the time axis, as they are in gradflow.parquet."""
+        shown = [row for row in rows if row["quantity"].startswith(("time_grad", *SUMMARIES))]
+        if shown:
+            self._writer.put("through_time", shown)
+            self._news = True
+
+    def recorded(self, metrics: Series, gradflow: Series) -> None:
+        """What earlier attempts have left in the record: W&B gets of it what it has not, and none of it twice."""
+        if len(metrics.table()) or len(gradflow.table()):
+            self._writer.put("recorded", metrics.table().to_pylist(), gradflow.table().to_pylist())
+
+    def reached(self, steps: int, total: int) -> None:
+        """All that belongs to steps before this one is here."""
+        if self._news:
+            self._news = False
+            self._writer.put("reached", steps, min(steps, total - 1) / total)  # the whole is done at the end
+
+    def summarize(self, flat: dict[str, Any]) -> None:
+        self._summary |= flat
+
+    def close(self, state: str) -> None:
+        """End the W&B run, and wait for that, but not long. What is lost or late is told in a line.
+
+        What W&B is shown of a run that was stopped ends before the step at which it goes on, of which the rest is still
+        to come.
+        """
+        done = state in ("completed", "diverged")
+        if done or state in ("failed", "pruned"):
+            self._writer.put("reached", float("inf"), 1.0 if done else 0.0)
+        answer = self._writer.ask(self._wait, "close", 0 if done else 1, {STATE: state, **self._summary})
+        again = f"'gradflow wandb-sync {self._path}' uploads it; the record is whole"
+        if answer is None:
+            dismiss()
+            _say.warning("W&B did not end %s within %g s: %s", self._path.name, self._wait, again)
+        elif answer["trouble"]:
+            lost = "what W&B has of it is not whole; its record is"
+            _say.warning("W&B failed in run %s: %s (%s)", self._path.name, lost, answer["trouble"])
+        elif self._mode == "online" and not answer["arrived"]:
+            _say.warning("not all of %s has arrived at W&B: %s", self._path.name, again)
 
 
-def make_logger(config: Config, path: Path) -> WandbLogger | None:
-    """The logger of a run, its files in the record's `wandb/`; None where `logger.mode` is 'disabled'.
+def make_logger(config: Config, path: Path) -> WandbLog | None:
+    """The log of a run, its files in the record's `wandb/`; None where `logger.mode` is 'disabled'.
 
     Offline needs no account and sends nothing. The W&B run has the run id, so that one that goes on after a kill is
     the same W&B run.
     """
+    global _open
     if config.logger.mode == "disabled":
         return None
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb
-
-    run = wandb.init(
-        name=title(labels(config)),
-        dir=path,
-        id=run_id(config),
-        resume="allow",  # offline too: `wandb sync` then puts an attempt behind those before it, and not in their place
-        mode=config.logger.mode,
-        project=config.logger.project,
-        entity=config.logger.entity,
-        group=config.logger.group,
-        tags=config.logger.tags,
-        config=labels(config),
-        settings=wandb.Settings(console="off", silent=True, save_code=False, disable_git=True, **_flush_often()),
-    )
-    run.summary.update({"state": "running"})
-    return StepLogger(experiment=run)
-
-
-def _flush_often() -> dict[str, Any]:
-    """W&B's core drops what it has not written when a run is killed: let that be a second's worth, not fifteen."""
-    import wandb
-
-    name = "x_transaction_log_flush_interval"
-    return {name: 1.0} if name in wandb.Settings.model_fields else {}
+    _open = WandbLog(_the_writer(), config, path, config.logger.mode)
+    return _open
 
 
 def finish(state: str) -> None:
     """Close the W&B run, if one is open, so that the next run of this process gets its own."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        if state in ("failed", "preempted"):
-            wandb.run.summary.update({"state": state})
-        wandb.finish(exit_code=0 if state in ("completed", "diverged") else 1)
+    global _open
+    log, _open = _open, None
+    if log is not None:
+        log.close(state)
+
+
+def dismiss() -> None:
+    """End the process that speaks with W&B, if there is one; the next run gets another."""
+    global _writer
+    writer, _writer = _writer, None
+    if writer is not None and writer.pid == os.getpid():
+        writer.end()
+
+
+def _the_writer() -> _Writer:
+    """This process's own: not one of the process that it was forked from, nor one that has ended."""
+    global _writer
+    if _writer is None or not _writer.is_usable():
+        dismiss()
+        _writer = _Writer()
+        atexit.register(_writer.leave)
+    return _writer
+
+
+class _Writer:
+    """This end of the line to `gradflow.runs.wandb_writer`; what is put in line is sent by a thread."""
+
+    def __init__(self) -> None:
+        self.pid, self._environment = os.getpid(), _settings()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gradflow.runs.wandb_writer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C at the terminal is meant for the run
+        )
+        self._line: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def is_usable(self) -> bool:
+        return self.pid == os.getpid() and self._process.poll() is None and self._environment == _settings()
+
+    def put(self, *message: Any) -> None:
+        self._line.put(message)
+
+    def ask(self, wait: float, *message: Any) -> dict[str, Any] | None:
+        """The answer to a message; None if there is none in so many seconds."""
+        self.put(*message)
+        self._hurry.set()
+        assert self._process.stdout is not None
+        end = time.monotonic() + wait
+        while (left := end - time.monotonic()) > 0:
+            readable, _, _ = select.select([self._process.stdout], [], [], min(left, 1.0))
+            if readable:
+                line = self._process.stdout.readline()
+                return json.loads(line) if line else None
+        return None
+
+    def leave(self) -> None:
+        """Let it end by itself."""
+        if self.pid == os.getpid():
+            self._line.put(("leave",))
+            self._hurry.set()
+            self._thread.join(1.0)
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self.leave()
+
+    def _send(self) -> None:
+        assert self._process.stdin is not None
+        leaving = False
+        with suppress(OSError), self._process.stdin as pipe:
+            while not leaving:
+                portion = [self._line.get()]
+                self._hurry.wait(TOGETHER)
+                self._hurry.clear()
+                while not self._line.empty():
+                    portion.append(self._line.get())
+                leaving = any(message[0] == "leave" for message in portion)
+                pickle.dump([message for message in portion if message[0] != "leave"], pipe, pickle.HIGHEST_PROTOCOL)
+                pipe.flush()
+
+
+def _settings() -> dict[str, str]:
+    """What of the environment decides where W&B sends what, and as whom."""
+    return {name: value for name, value in os.environ.items() if name.startswith("WANDB_") or name in ("HOME", "NETRC")}

@@ -1,9 +1,13 @@
-"""Uploading what runs have logged to W&B offline, by W&B's own `wandb sync`.
+"""Uploading what W&B has not got: of runs that logged offline, or online to a server that did not take it all.
 
-W&B marks each offline folder that it has uploaded (`run-ID.wandb.synced`), and puts the attempts of one run, which
-share its id, one after another into one W&B run. Two things it does not do are done here: it gives up on the file of an
-attempt that was killed in the middle of a record, and with it on the attempts after; and it goes on for minutes and
-days where nobody answers.
+It is done by W&B's own `wandb sync`, with pictures and all. W&B marks each folder that it has uploaded
+(`run-ID.wandb.synced`); those of online runs are marked at their end, if the server says that it has everything
+(`gradflow.runs.wandb_writer`). Three things that `wandb sync` does not do are done here. It gives up on the file of an
+attempt that was killed in the middle of a record, and with it on the attempts after. It goes on for minutes and days
+where nobody answers. And where an upload broke off, it would send again what has arrived: W&B puts a run's first
+attempt in the place of all that it has, but the others, which share its id, behind one another; so after a later one
+that may have arrived in part, all are sent again from the first on. (Where an online run was killed, went on, and again
+did not arrive as a whole, both attempts hold some of its rows, and those are there twice.)
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from pathlib import Path
 
 from gradflow.runs.record import is_locked
 from gradflow.runs.states import states
+from gradflow.runs.wandb_file import mend
 
 LOCK = ".wandb-sync.lock"  # in a folder of runs
 AT_ONCE = 50  # files given to one `wandb sync`, whose start costs a second
@@ -28,9 +33,6 @@ RETRIES = {
     for what in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
     for name, value in (("MAX", "3"), ("WAIT_MIN_SECONDS", "1"), ("WAIT_MAX_SECONDS", "10"))
 }
-# Of the log that a .wandb file is, after LevelDB's: https://github.com/google/leveldb/blob/main/doc/log_format.md
-BLOCK, RECORD_HEADER, FILE_HEADER = 32768, 7, 7
-FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Pending:
     """What is to be uploaded from a folder of runs.
 
     Attributes:
-        files: by run id, the .wandb files of its attempts that were not uploaded yet, the first attempt first.
+        files: by run id, the .wandb files of its attempts that are to be uploaded, the first attempt first.
         later: ids of runs that have such files and are running, or may be.
     """
 
@@ -51,8 +53,7 @@ def pending(runs: Path, run_ids: list[str] | None = None) -> Pending:
     found = Pending()
     seen = states(runs, run_ids)
     for run_id, glance in seen.runs.items():
-        attempts = sorted((runs / run_id).glob("wandb/offline-run-*/*.wandb"))  # their names begin with the time
-        files = [file for file in attempts if not is_uploaded(file)]
+        files = _to_be_sent(attempts(runs / run_id))
         if files and (glance.state in ("running", "stale") or is_locked(runs / run_id)):
             found.later.append(run_id)
         elif files:
@@ -60,8 +61,26 @@ def pending(runs: Path, run_ids: list[str] | None = None) -> Pending:
     return found
 
 
+def attempts(path: Path) -> list[Path]:
+    """The .wandb files of a run, the first attempt first; those of online runs lie in `run-…`, others in
+    `offline-run-…`, and the time follows."""
+    return sorted(path.glob("wandb/*run-*/*.wandb"), key=lambda file: file.parent.name.removeprefix("offline-"))
+
+
 def is_uploaded(file: Path) -> bool:
-    return file.with_name(f"{file.name}.synced").exists()
+    return _mark(file, "synced").exists()
+
+
+def _mark(file: Path, word: str) -> Path:
+    return file.with_name(f"{file.name}.{word}")
+
+
+def _to_be_sent(files: list[Path]) -> list[Path]:
+    """Those from the first on that has not arrived; or all, if that one may have arrived in part."""
+    new = next((i for i, file in enumerate(files) if not is_uploaded(file)), len(files))
+    if new < len(files) and (_mark(files[new], "sending").exists() or files[new].parent.name.startswith("run-")):
+        new = 0
+    return files[new:]
 
 
 @contextmanager
@@ -99,50 +118,21 @@ def upload(
         for file in (file for run_id in portion for file in files[run_id]):
             if mend(file):
                 tell(f"{file}: its process was killed in the middle of a record, which was cut off")
-        words = [sys.executable, "-m", "wandb", "sync", "--yes"]
+            _mark(file, "synced").unlink(missing_ok=True)
+            _mark(file, "sending").touch()
+        words = [sys.executable, "-m", "wandb", "sync", "--include-online", "--yes"]
         words += ["--project", project] if project else []
         words += ["--entity", entity] if entity else []
         words += [str(file.parent) for run_id in portion for file in files[run_id]]
         _run(words, tell)
         arrived = [run_id for run_id in portion if all(is_uploaded(file) for file in files[run_id])]
+        for file in (file for run_id in portion for file in files[run_id] if is_uploaded(file)):
+            _mark(file, "sending").unlink(missing_ok=True)
         for run_id in arrived:
             remaining.pop(run_id)
         if not any(is_uploaded(file) for run_id in portion for file in files[run_id]):
             break
     return list(remaining)
-
-
-def mend(file: Path) -> bool:
-    """Cut a .wandb file back to its last whole record; True if that changed it.
-
-    A process that is killed leaves half a record behind, which W&B takes for a file that is still being written.
-    """
-    size = file.stat().st_size
-    whole = _whole(file.read_bytes())
-    if whole == size or whole <= FILE_HEADER:  # of one without a single record W&B says itself what is wrong
-        return False
-    os.truncate(file, whole)
-    return True
-
-
-def _whole(log: bytes) -> int:
-    """Where the last whole record ends."""
-    at, end = FILE_HEADER, FILE_HEADER
-    while True:
-        left = BLOCK - at % BLOCK
-        if left < RECORD_HEADER:  # too little for a header: the rest of the block is filled with zeros
-            at += left
-            continue
-        if at + RECORD_HEADER > len(log):
-            return min(end, len(log))
-        length, kind = int.from_bytes(log[at + 4 : at + 6], "little"), log[at + 6]
-        if kind not in (FULL, FIRST, MIDDLE, LAST):  # zeros to the end, of a machine that went down, or damage
-            return len(log) if log[at:].strip(b"\0") else end
-        at += RECORD_HEADER + length
-        if at > len(log):
-            return end
-        if kind in (FULL, LAST):
-            end = at
 
 
 def _portions(files: dict[str, list[Path]]) -> Iterator[list[str]]:

@@ -57,9 +57,6 @@ def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
                 break
             outcome = _attempt(config, overrides, stop, orders)
             _send(orders, "outcome", "died" if outcome.died else outcome.state, outcome.error)
-    wandb = sys.modules.get("wandb")
-    if wandb is not None:
-        wandb.teardown()
 
 
 def _attempt(config: dict[str, Any], overrides: list[str], stop: Stop, orders: Connection) -> Outcome:

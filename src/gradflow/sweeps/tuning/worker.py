@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -54,9 +53,6 @@ def work(orders: Connection, alive: Connection, gpu: str | None, folder: Path, m
             _work(orders, folder, max_attempts, stop)
         except (OSError, Unreadable, Unwritable) as error:
             _send(orders, "broken", str(error))
-    wandb = sys.modules.get("wandb")
-    if wandb is not None:
-        wandb.teardown()
 
 
 def _work(orders: Connection, folder: Path, max_attempts: int, stop: Stop) -> None:

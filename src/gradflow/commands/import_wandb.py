@@ -1,0 +1,54 @@
+"""`gradflow import-wandb`: records from runs at W&B."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from gradflow.errors import ConfigError
+from gradflow.usage import OK
+
+SUMMARY = "make records of runs that are at W&B, so that a table can mix them with your own"
+HELP = """Make records of runs that are at W&B, so that a table can mix them with your own.
+
+  gradflow import-wandb team/gradflow                              every run that has ended
+  gradflow import-wandb team/gradflow --filter depth=10 --filter group=quickstart
+  gradflow import-wandb team/other --metric test_acc               runs of other software, to be compared by test_acc
+  gradflow table runs                                              all of them, and your own
+
+Runs that gradflow has logged come back as they were. Those of other software have their config as labels, numbers of
+their summary as metrics, and 'source' as a label. A run that has a record is left alone.
+"""
+MOST = 5  # reasons that are told
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("project", metavar="ENTITY/PROJECT")
+    told = "only such runs: a label, or group, state, tag; all must hold"
+    command.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE", help=told)
+    told = "a number of the summary, of runs of other software; the first is the one to compare by"
+    command.add_argument("--metric", action="append", default=[], metavar="KEY", help=told)
+    command.add_argument("--runs", type=Path, metavar="DIR", help="where (default: GRADFLOW_RUNS_DIR, or runs)")
+
+
+def run(options: argparse.Namespace, typed: list[str]) -> int:
+    """Make records of what is at W&B and is not here."""
+    from gradflow.runs.credentials import has_wandb_key
+    from gradflow.runs.locate import runs_dir
+    from gradflow.runs.wandb_import import filters_of, pull
+
+    if options.project.count("/") != 1 or not all(options.project.split("/")):
+        raise ConfigError(f"import-wandb {options.project}: must be ENTITY/PROJECT, as in the address of its page")
+    filters = filters_of(options.filter)
+    if not has_wandb_key():
+        raise ConfigError("import-wandb: no W&B API key found; run 'wandb login', or set WANDB_API_KEY")
+    runs = options.runs if options.runs is not None else runs_dir()
+    done = pull(options.project, runs, filters, options.metric, lambda title: print(f"  {title}", flush=True))
+    there = f", {len(done.there)} there before" if done.there else ""
+    print(f"{runs}: {len(done.new)} runs imported from {options.project}{there}")
+    for name, reason in list(done.skipped.items())[:MOST]:
+        print(f"gradflow: {name} left out: {reason}", file=sys.stderr)
+    if len(done.skipped) > MOST:
+        print(f"gradflow: {len(done.skipped) - MOST} more left out", file=sys.stderr)
+    return OK
