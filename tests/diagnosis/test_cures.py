@@ -4,7 +4,7 @@ import pytest
 
 from gradflow.diagnosis.advice import ADVICE, THROUGH_TIME, advice
 from gradflow.diagnosis.cures import Neighbour, cures
-from gradflow.diagnosis.verdict import VERDICTS
+from gradflow.diagnosis.verdicts import VERDICTS
 
 BASE = {
     "task": "digits", "model": "mlp", "model.norm_position": None, "activation": "relu", "init": "glorot_uniform",

@@ -11,7 +11,8 @@ from gradflow.diagnosis.evidence import Evidence, from_rows
 from gradflow.diagnosis.sign import Sign
 from gradflow.diagnosis.signs import CHECKS
 from gradflow.diagnosis.thresholds import thresholds
-from gradflow.diagnosis.verdict import AT_ONCE, IF_IT_SUFFERS, VERDICTS, diagnose
+from gradflow.diagnosis.verdict import AT_ONCE, IF_IT_SUFFERS, diagnose
+from gradflow.diagnosis.verdicts import VERDICTS
 
 ERROR = math.sqrt(0.1 * 0.9 / 360)
 CHANCE = 0.1 + 3 * ERROR  # three standard errors of a guess among ten, on 360 examples

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradflow.results.estimate import Estimate, geometric_mean, mean_interval
+from gradflow.results.estimate import estimate, geometric_mean, mean_interval
+from gradflow.results.statistics.interval import Interval
 
 
 @pytest.mark.parametrize(
@@ -17,20 +18,20 @@ from gradflow.results.estimate import Estimate, geometric_mean, mean_interval
 def test_the_interval_is_student_t(values):
     shown = mean_interval(values)
     assert shown.count == len(values)
-    assert shown.mean == pytest.approx(np.mean(values), rel=1e-14)
+    assert shown.value == pytest.approx(np.mean(values), rel=1e-14)
     error = stats.sem(values)
     low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=error) if error else (values[0],) * 2
-    assert (shown.mean - shown.half, shown.mean + shown.half) == pytest.approx((low, high), rel=1e-12, abs=1e-15)
+    assert (shown.low, shown.high) == pytest.approx((low, high), rel=1e-12, abs=1e-15)
 
 
 def test_the_interval_holds_the_mean_in_95_of_100_experiments():
     draws = np.random.default_rng(1).normal(7, 3, (4000, 3))
-    inside = sum(abs(shown.mean - 7) <= shown.half for shown in map(mean_interval, draws.tolist()))
+    inside = sum(shown.low <= 7 <= shown.high for shown in map(mean_interval, draws.tolist()))
     assert abs(inside / 4000 - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 4000)
 
 
 def test_one_seed_has_no_interval_and_none_has_no_mean():
-    assert mean_interval([0.4]) == Estimate(0.4, None, 1)
+    assert mean_interval([0.4]) == Interval(0.4, None, None, 1, True)
     assert mean_interval([]) is None
 
 
@@ -44,3 +45,9 @@ def test_the_geometric_mean_is_scipys_and_does_not_overflow(values):
 def test_a_gradient_that_is_exactly_zero_makes_the_geometric_mean_zero():
     assert geometric_mean([0.0, 5.0]) == 0.0
     assert geometric_mean([]) is None
+
+
+def test_the_range_is_the_smallest_and_the_largest_value_about_the_mean():
+    assert estimate("range", [[0.25, 0.75], [0.5]]) == Interval(0.5, 0.25, 0.75, 3)
+    assert estimate("range", [[0.25]]) == Interval(0.25, None, None, 1)
+    assert estimate("range", []) is None

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from gradflow.results import formats
 from gradflow.results.memory import memory_horizon, solved
-from gradflow.results.table import make_table
+from gradflow.results.table import Wanted, make_table
 from gradflow.runs.planfile import collect
 
 WHY = "the reservoir is not trained: no gradient flows through time"
@@ -62,7 +62,7 @@ def test_a_horizon_is_the_median_over_seeds_and_what_never_fell_is_a_bound(remem
 def test_a_horizon_is_a_number_in_csv_where_it_is_one(records, recurrent, remembered):
     for cell, reach in (("rnn", 40.25), ("lstm", None)):
         recurrent(result=remembered(reach), cell=cell)
-    table = make_table(collect(records.sweep()), None, ["memory_horizon"])
+    table = make_table(collect(records.sweep()), None, Wanted(values=["memory_horizon"]))
     assert formats.to_csv(table) == "network,memory_horizon\nrnn,40.25\nlstm,≥ 100\n"
 
 
@@ -99,10 +99,10 @@ def test_a_table_over_a_time_axis_shows_what_is_remembered(table):
     markdown = formats.to_markdown(table).splitlines()
     assert markdown[0] == "| task.length | network | test mse | chance | solved | memory horizon | verdict | runs |"
     assert markdown[2:8] == [
-        "| 50 | lstm | 0.020 ± 0.000 | 0.167 | step 450 | ≥ 50 | healthy | 2/2 |",
+        "| 50 | lstm | **0.020 ± 0.000** | 0.167 | step 450 | ≥ 50 | healthy | 2/2 |",
         "| 50 | rnn | 0.200 ± 0.000 | 0.167 | step 450 | 20 (20–21) | healthy | 2/2 |",
         "| 50 | esn | 0.170 ± 0.000 | 0.167 | step 450 | no gradient | gradient-free | 2/2 |",
-        "| 200 | lstm | 0.020 ± 0.000 | 0.167 | no | ≥ 200 | healthy | 2/2 |",
+        "| 200 | lstm | **0.020 ± 0.000** | 0.167 | no | ≥ 200 | healthy | 2/2 |",
         "| 200 | rnn | 0.200 ± 0.000 | 0.167 | no | 20 (20–21) | healthy | 2/2 |",
         "| 200 | esn | 0.170 ± 0.000 | 0.167 | no | no gradient | gradient-free | 2/2 |",
     ]
@@ -116,8 +116,11 @@ def test_the_other_formats_show_the_same(table):
     assert (float(row["chance"]), row["solved"], row["memory_horizon"]) == (1 / 6, "no", "≥ 200")
     assert not [name for name in row if name.startswith("chance ")]  # chance is known: it has no interval
     tex = formats.to_latex(table)
-    assert r"200 & lstm & \(0.020 \pm 0.000\) & \(0.167\) & no & \(\geq\) 200 & healthy & 2/2 \\" in tex
-    assert r"test mse & chance & solved & memory horizon & verdict" in tex
+    assert r"200 & lstm & \bfseries 0.020 +- 0.000 & 0.167 & no & \(\geq\) 200 & healthy & 2/2 \\" in tex
+    assert (
+        r"{chance} & \multicolumn{1}{r}{solved} & \multicolumn{1}{r}{\shortstack[r]{memory \\ horizon}} & verdict"
+        in tex
+    )
     assert r"mse \(\leq\) 0.05" in tex
     with io.StringIO() as out:
         Console(file=out, width=150).print(formats.to_rich(table))
@@ -137,7 +140,7 @@ def test_a_time_axis_is_known_before_anything_has_run(records, recurrent):
     recurrent(state="missing")
     table = make_table(collect(records.sweep()))
     assert table.columns == ["metric", "chance", "solved", "memory_horizon", "verdict", "runs"]
-    assert [table.lines[0].values[column] for column in table.columns[:4]] == [None] * 4
+    assert [str(table.lines[0].values[column]) for column in table.columns[:4]] == ["missing", *["None"] * 3]
 
 
 def test_a_task_with_a_criterion_needs_no_time_axis(records, validated):
@@ -149,8 +152,8 @@ def test_a_task_with_a_criterion_needs_no_time_axis(records, validated):
 
 def test_columns_of_memory_can_be_asked_for_of_any_run(records):
     records.add()
-    (line,) = make_table(collect(records.sweep()), None, ["chance", "solved", "memory_horizon"]).lines
-    assert (line.values["chance"].mean, line.values["solved"], line.values["memory_horizon"]) == (0.1, None, None)
+    (line,) = make_table(collect(records.sweep()), None, Wanted(values=["chance", "solved", "memory_horizon"])).lines
+    assert (line.values["chance"].value, line.values["solved"], line.values["memory_horizon"]) == (0.1, None, None)
 
 
 def test_a_diverged_seed_has_not_solved_its_task(records, recurrent):

@@ -114,7 +114,7 @@ def test_a_damaged_record_is_told_by_name_and_never_counted(records, name, damag
     assert "skipped" in problem
     assert counts(collection) == {"completed": 1, "missing": 1}
     (line,) = make_table(collection).lines
-    assert (line.values["metric"].mean, line.values["metric"].count) == (0.25, 1)
+    assert (line.values["metric"].value, line.values["metric"].count) == (0.25, 1)
     assert line.values["runs"] == "1/2"
     assert not is_done(bad)
 

@@ -110,9 +110,12 @@ def loss_curve(steps: Sequence[int] | np.ndarray, losses: Sequence[float] | np.n
 def running_median(values: np.ndarray, width: int) -> np.ndarray:
     """The median of the nearest values [n], `width` of them (one more if it is even), fewer at the ends, where the
     window stays symmetric."""
-    half = width // 2
     n = len(values)
-    return np.array([np.median(values[i - h : i + h + 1]) for i in range(n) for h in (min(half, i, n - 1 - i),)])
+    half = min(width // 2, (n - 1) // 2)
+    inner = np.median(np.lib.stride_tricks.sliding_window_view(values, 2 * half + 1), axis=1)
+    first = [np.median(values[: 2 * i + 1]) for i in range(half)]
+    last = [np.median(values[n - 2 * i - 1 :]) for i in reversed(range(half))]
+    return np.array([*first, *inner, *last])
 
 
 def _plateau(x: np.ndarray, smooth: np.ndarray, tolerance: float) -> tuple[int, int]:

@@ -35,19 +35,6 @@ from gradflow.diagnosis.sign import Sign
 from gradflow.diagnosis.signs import CHECKS
 from gradflow.diagnosis.thresholds import Thresholds, thresholds
 
-VERDICTS = (
-    "healthy",
-    "stagnant",
-    "rank_collapse",
-    "saturated",
-    "vanishing",
-    "exploding",
-    "dead",
-    "diverged",
-    "gradient-free",
-    "unwatched",
-)
-
 # (name of the sign, its verdict), in the order in which they decide
 AT_ONCE = (
     ("loss_nonfinite", "diverged"),

@@ -20,14 +20,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gradflow.results import style
-from gradflow.results.gradient_by_block import SIGNS, limits
+from gradflow.results.pictures import style
+from gradflow.results.pictures.gradient_by_block import SIGNS, limits
+from gradflow.results.pictures.phase import FACTOR, SPAN, background, beyond, phase_keys
+from gradflow.results.pictures.style import KEY_HEIGHT, PALETTE, REFERENCE, WORDS, Room
 from gradflow.results.predicted import OF
-from gradflow.results.style import KEY_HEIGHT, PALETTE, REFERENCE, WORDS, Room
 
 BLOCKS = 7  # of which the terminal tells
 BAR = 30  # characters of the longest bar
-SPAN = 0.05, 0.3  # decades per block, up and down, that the colours of a phase diagram tell apart: fewest and most
 
 
 def to_rich(prediction: dict[str, Any], title: str) -> list[Any]:
@@ -88,9 +88,7 @@ def draw(prediction: dict[str, Any], title: str) -> Figure | None:
 def draw_diagram(diagram: dict[str, Any]) -> Figure:
     """The phase diagram of `gradflow.runs.phase_diagram`: blue where gradients vanish (order), red where they explode
     (chaos), the critical line between them, and hatched where the signal grows without bound."""
-    keys: list[Artist] = []
-    if np.isfinite(diagram["critical"]).any():
-        keys.append(Line2D([], [], color="black", linewidth=1.5, label=r"critical line, $\chi_1=1$"))
+    keys = phase_keys([diagram])
     with rc_context({**WORDS, "hatch.linewidth": 0.4}):
         room = Room(width=3.6, height=2.7, left=0.65, right=1.0, top=0.4)
         unbounded = ["signal grows without bound"] if diagram["unbounded"].any() else []
@@ -104,14 +102,8 @@ def draw_diagram(diagram: dict[str, Any]) -> Figure:
         room = replace(room, bottom=0.55 + KEY_HEIGHT * rows)
         figure, axes = style.panels(1, 1, room)
         axis, factor = axes[0, 0], diagram["log10_factor"]
-        grid = diagram["sigma_w2"], diagram["sigma_b2"]
         span = float(np.clip(np.abs(factor).max(), *SPAN))
-        look: Any = {"cmap": "RdBu_r", "vmin": -span, "vmax": span, "shading": "gouraud", "rasterized": True}
-        colours = axis.pcolormesh(*grid, factor.clip(-span, span), **look)
-        axis.plot(diagram["critical"], grid[1], color="black", linewidth=1.5)
-        if unbounded:
-            axis.contourf(*grid, diagram["unbounded"].astype(float), levels=[0.5, 1.5], colors="none", hatches=["////"])
-            keys.append(Patch(facecolor="none", edgecolor="black", hatch="////", label=unbounded[0]))
+        colours = background(axis, diagram, span)
         for i, (name, at) in enumerate(diagram["marks"].items()):
             mark: Any = {"marker": style.MARKERS[i], "color": "white", "markeredgecolor": "black", "linestyle": "none"}
             axis.plot(*at, markersize=6, clip_on=False, zorder=5, **mark)
@@ -123,12 +115,9 @@ def draw_diagram(diagram: dict[str, Any]) -> Figure:
         width, height = figure.get_size_inches()
         place = axis.get_position()
         bar_axis = figure.add_axes((1 - 0.85 / width, place.y0, 0.12 / width, place.height))
-        beyond = {(True, True): "both", (True, False): "min", (False, True): "max"}
-        extend = beyond.get((bool((factor < -span).any()), bool((factor > span).any())), "neither")
+        extend = beyond([diagram], span)
         bar = figure.colorbar(colours, cax=bar_axis, extend=extend)
-        bar.set_label(r"gradient per block, $\log_{10}\sqrt{\chi_1}$")
-        axis.set_xlim(0, grid[0][-1])
-        axis.set_ylim(0, grid[1][-1])
+        bar.set_label(FACTOR)
         axis.set_xlabel(r"$\sigma_w^2$ (fan_in times the variance of a weight)")
         axis.set_ylabel(r"$\sigma_b^2$ (variance of a bias)")
         figure.suptitle(style.plain(diagram["title"]), fontsize=9, y=1 - 0.1 / height, va="top")

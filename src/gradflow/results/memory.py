@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradflow.results.estimate import Estimate
-
 COLUMNS = ("chance", "solved", "memory_horizon")
+SMALL = 0.01  # below this, a figure is written with an exponent
 HORIZON = "memory_horizon_1%"
 
 Result = dict[str, Any]
@@ -26,15 +25,20 @@ class Told:
 
     @property
     def exact(self) -> float | str:
-        """The number in full where the words are nothing but it, else the words."""
+        """The number in full where the words are nothing but it, or a bound below which it lies; else the words."""
         try:
-            float(self.text)
+            float(self.text.removeprefix("< "))
         except ValueError:
             return self.text
         return self.text if self.value is None else self.value
 
     def __str__(self) -> str:
         return self.text
+
+
+def told_number(number: float) -> Told:
+    """A number that is known without an interval, to three decimals or, where it is small, two digits."""
+    return Told(f"{number:.1e}" if 0 < abs(number) < SMALL else f"{number:.3f}", number)
 
 
 def shown_columns(runs: Iterable[dict[str, Any]], results: Sequence[Result]) -> list[str]:
@@ -52,15 +56,15 @@ def shown_columns(runs: Iterable[dict[str, Any]], results: Sequence[Result]) -> 
     return columns + (["memory_horizon"] if timed else [])
 
 
-def value(column: str, results: Sequence[Result]) -> Estimate | Told | None:
+def value(column: str, results: Sequence[Result]) -> Told | None:
     """One of `COLUMNS` for the results of a row."""
     return {"chance": chance, "solved": solved, "memory_horizon": memory_horizon}[column](results)
 
 
-def chance(results: Sequence[Result]) -> Estimate | None:
+def chance(results: Sequence[Result]) -> Told | None:
     """What is scored without memory; None where no result says so."""
     known = [float(result["chance"]) for result in results if result.get("chance") is not None]
-    return Estimate(math.fsum(known) / len(known), None, len(known)) if known else None
+    return told_number(math.fsum(known) / len(known)) if known else None
 
 
 def solved(results: Sequence[Result]) -> Told | None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradflow
-from gradflow.results.formats import to_csv, to_latex, to_markdown
+from gradflow.results.formats import to_csv, to_latex, to_markdown, to_typst
+from gradflow.results.pictures.kinds import ON_THE_PAGE
 from gradflow.results.table import Table, make_table
 from gradflow.runs.planfile import Collection
 from gradflow.runs.record import write_bytes
 
-PICTURES = ("heatmap", "gradient_by_block", "time_gradient", "decay", "curves")
+if TYPE_CHECKING:
+    from gradflow.results.page.parts import Told
+
+PICTURES = ON_THE_PAGE
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,11 @@ class Published:
     page: Path
 
 
-def publish(collection: Collection, folder: Path) -> Published:
-    """Write results.csv, .md and .tex, those of `PICTURES` that say something as .png and .svg, and report.html.
+def publish(collection: Collection, folder: Path, told: Told | None = None, workers: int = 1) -> Published:
+    """Write results.csv, .md, .tex and .typ, those of `PICTURES` that say something as .png and .svg, and report.html.
+
+    Args:
+        told, workers: of the page, see `report.render`.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -33,14 +41,16 @@ def publish(collection: Collection, folder: Path) -> Published:
     folder.mkdir(parents=True, exist_ok=True)
     table = make_table(collection)
     files = []
-    for name, content in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
+    for name, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex), ("typ", to_typst)):
         files.append(folder / f"results.{name}")
-        write_bytes(files[-1], content.encode())
-    pictures = {name: draw_picture(name, collection, folder) for name in PICTURES}
+        write_bytes(files[-1], write(table).encode())
+    mark = mark_of(collection)
+    pictures = {name: draw_picture(name, collection, folder, mark) for name in PICTURES}
     page = folder / "report.html"
     from gradflow.results import report
 
-    report.write(page, collection, table, {name: drawn[0] for name, drawn in pictures.items() if drawn})
+    shown = {name: drawn[0] for name, drawn in pictures.items() if drawn}
+    report.write(page, collection, table, shown, told, workers)
     return Published(table, [*files, *(file for drawn in pictures.values() for file in drawn), page], page)
 
 
@@ -49,34 +59,23 @@ def draw_heatmap(collection: Collection, folder: Path) -> list[Path]:
     return draw_picture("heatmap", collection, folder)
 
 
-def draw_picture(name: str, collection: Collection, folder: Path) -> list[Path]:
+def draw_picture(name: str, collection: Collection, folder: Path, mark: str | None = None) -> list[Path]:
     """NAME.png and NAME.svg of one of `PICTURES`, or none where it would say nothing; not drawn again where those in
-    the folder were made from the same records."""
+    the folder were made from the same records, as `mark` says."""
     files = [folder / f"{name}.png", folder / f"{name}.svg"]
-    mark = _mark(collection)
+    mark = mark or mark_of(collection)
     if all(file.exists() and mark.encode() in file.read_bytes() for file in files):
         return files
-    from gradflow.results import (  # matplotlib: half a second to import
-        curves,
-        decay,
-        gradient_by_block,
-        heatmap,
-        style,
-        time_gradient,
-    )
+    from gradflow.results.pictures import kinds, style  # matplotlib: half a second to import
+    from gradflow.results.pictures.nothing import SaysNothing
 
-    draw = {
-        "heatmap": heatmap.draw,
-        "gradient_by_block": gradient_by_block.draw,
-        "time_gradient": time_gradient.draw,
-        "decay": decay.draw,
-        "curves": curves.draw,
-    }[name]
-    figure = draw(collection)
-    return style.save(figure, folder / name, mark) if figure is not None else []
+    try:
+        return style.save(kinds.draw(name, collection), folder / name, mark)
+    except SaysNothing:
+        return []
 
 
-def _mark(collection: Collection) -> str:
+def mark_of(collection: Collection) -> str:
     """A hash of what pictures show: the records, by their state and the time of their last change."""
     seen = [gradflow.__version__, collection.name]
     for run_id, record in collection.found.records.items():

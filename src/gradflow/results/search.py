@@ -112,7 +112,8 @@ def publish(found: Found, folder: Path) -> list[Path]:
     Raises:
         OSError: if the folder cannot be written.
     """
-    from gradflow.results import search_pictures, style  # matplotlib: half a second to import
+    from gradflow.results.pictures import search as search_pictures
+    from gradflow.results.pictures import style  # matplotlib: half a second to import
 
     folder.mkdir(parents=True, exist_ok=True)
     header, rows = _rows(found)

@@ -1,38 +1,59 @@
-"""The results table: runs that differ only in their seed share a row."""
+"""The results table: runs that differ only in their seed share a row, or a cell where choices are pivoted across."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection as Collected
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from gradflow.diagnosis.verdict import VERDICTS
 from gradflow.errors import ConfigError, choose_from
-from gradflow.results import choices, memory
-from gradflow.results.estimate import Estimate, geometric_mean, mean_interval
+from gradflow.results import cells, choices, memory
+from gradflow.results.cells import EQUAL, Source
+from gradflow.results.estimate import STATISTICS
 from gradflow.results.memory import Told
+from gradflow.results.statistics.interval import Interval
+from gradflow.results.statistics.runs import figures, in_order, word
 from gradflow.runs.planfile import Collection
-from gradflow.runs.record import DONE, Record
-
-if TYPE_CHECKING:
-    from gradflow.results.equal import Equal
 
 DEFAULT_COLUMNS = ("metric", "gradient_ratio", "verdict", "runs")
-EQUAL = ("metric@steps", "metric@time")  # at an equal number of steps, and at an equal time
 BUDGET_COLUMNS = ("metric", *EQUAL, "steps", "cost/train_seconds", *DEFAULT_COLUMNS[1:])
+WORDS = ("verdict", "runs")  # columns that hold words
 
-Value = Estimate | Told | float | str | None
+Value = Interval | Told | float | str | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands above a column.
+
+    Attributes:
+        text: the lowest line of the header.
+        above: the lines above it, outermost first, that neighbours may share.
+        name: in full, for CSV.
+        words: whether the column holds words rather than numbers.
+    """
+
+    text: str
+    above: tuple[str, ...] = ()
+    name: str = ""
+    words: bool = False
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row: the choices it stands for, and a value per column."""
+    """One row: the choices it stands for, and a value per column.
+
+    Attributes:
+        marks: 'best' or 'tied' of columns where it is.
+        lacking: of columns where runs of the cell enter no figure, how many and why: '1d 2f'; see `cells.LETTERS`.
+    """
 
     labels: dict[str, Any]
     values: dict[str, Value]
+    marks: dict[str, str] = field(default_factory=dict)
+    lacking: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,11 +63,11 @@ class Table:
     Attributes:
         title: of the sweep.
         rows: choices that tell the lines apart.
-        columns: what is shown of each.
+        columns: a key for each, of `Line.values`.
         metric: what 'metric' stands for, e.g. 'test/accuracy'.
         lines: in the order of the plan, numbers ascending.
         notes: what a reader must know of the figures.
-        points: headers of the columns of `EQUAL`, which name the step or the seconds.
+        heads: of columns whose key does not say it all.
     """
 
     title: str
@@ -55,67 +76,81 @@ class Table:
     metric: str
     lines: list[Line]
     notes: list[str]
-    points: dict[str, str] = field(default_factory=dict)
+    heads: dict[str, Head] = field(default_factory=dict)
+
+    def head(self, column: str) -> Head:
+        return self.heads.get(column) or Head(column, (), column, column in WORDS)
 
     def header(self, column: str) -> str:
-        words = {name: name.replace("_", " ") for name in ("gradient_ratio", "memory_horizon")}
-        return {"metric": self.metric.replace("/", " "), **words, **self.points}.get(column, column)
+        """All that stands above a column, in one line."""
+        head = self.head(column)
+        return " · ".join((*head.above, head.text))
 
 
-def make_table(
-    collection: Collection, rows: Sequence[str] | None = None, columns: Sequence[str] | None = None
-) -> Table:
-    """The table of a folder's runs.
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asks of the table.
 
-    Args:
-        collection: from `collect`.
+    Attributes:
         rows: choices that tell lines apart; those that vary, other than the seed, unless given. Where several of
             activation, init, norm and skip vary they appear together as 'recipe'; recurrent networks of several kinds
             as 'network', with all that goes with each kind.
-        columns: 'metric' (the task's headline figure), 'metric@steps' and 'metric@time' (the same on the validation
+        cols: choices pivoted across, so that a cell stands where a row and a column meet.
+        values: 'metric' (the task's headline figure), 'metric@steps' and 'metric@time' (the same on the validation
             split, where all runs have made equally many steps, or had equally many seconds), 'gradient_ratio' (first
             block ÷ last block, geometric mean over training and seeds), 'chance', 'solved' and 'memory_horizon' (see
             `memory`), 'verdict', 'runs' (done of planned), 'steps', or any figure of a result, such as 'val/loss' or
-            'cost/train_seconds'. Unless given, those of `default_columns`.
+            'cost/train_seconds'. Unless given, 'metric' where choices are pivoted, else those of `default_columns`.
+        statistics: of `estimate.STATISTICS`, for those values that are figures.
+        by: which of the choices shown name a technique, for the marks of the best; those that are words unless given.
+    """
+
+    rows: Sequence[str] = ()
+    cols: Sequence[str] = ()
+    values: Sequence[str] = ()
+    statistics: Sequence[str] = ("mean",)
+    by: Sequence[str] = ()
+
+
+def make_table(collection: Collection, rows: Sequence[str] | None = None, wanted: Wanted | None = None) -> Table:
+    """The table of a folder's runs; `rows` is short for `Wanted(rows)`.
 
     Raises:
-        ConfigError: for a row or column that no run has.
+        ConfigError: for a choice, value or statistic that there is not.
     """
+    from gradflow.results import marks
+
+    wanted = wanted or Wanted(rows=rows or ())
     planned = choices.planned(collection)
-    known = sorted({key for labels in planned.values() for key in labels})
-    chosen_rows = list(rows) if rows else choices.varying(planned.values())
     records = collection.found.records
     results = [record.result for record in records.values() if record.result]
-    chosen_columns = list(columns) if columns else default_columns(planned.values(), results)
-    figures = sorted({name for record in records.values() for name in _figures(record)})
-    faults = [f"--rows {row}: unknown; {choose_from(row, known)}" for row in chosen_rows if row not in known]
-    allowed = sorted({*BUDGET_COLUMNS, *memory.COLUMNS, *figures})
-    faults += [f"--cols {c}: unknown; {choose_from(c, allowed)}" for c in chosen_columns if c not in allowed]
-    if faults:
-        raise ConfigError(*faults)
-    groups: dict[tuple[Any, ...], list[str]] = {}
-    for run_id, labels in planned.items():
-        groups.setdefault(tuple(labels.get(row) for row in chosen_rows), []).append(run_id)
-    equal = _equal(collection, groups.values()) if set(EQUAL) & set(chosen_columns) else None
-    lines = [
-        Line(
-            dict(zip(chosen_rows, key, strict=True)),
-            {column: _value(column, [records.get(run_id) for run_id in run_ids], equal) for column in chosen_columns},
-        )
-        for key, run_ids in _ordered(groups)
-    ]
+    wanted = _completed(wanted, planned.values(), results)
+    _check(wanted, planned.values(), results)
+    groups, keys = _groups(planned, wanted)
+    source = Source(collection, [run_ids for row in groups.values() for run_ids in row.values()], wanted.values)
     metrics = sorted({result["metric"] for result in results})
     metric = metrics[0] if len(metrics) == 1 else "metric"
-    notes = [*_notes(collection, chosen_columns), *memory.notes(chosen_columns, results)]
-    if "network" in chosen_rows:
-        notes += choices.with_the_network(planned.values())
-    if equal is not None:
-        notes += [note for column, note in equal.notes().items() if column in chosen_columns]
-    pooled = choices.pooled([[planned[run_id] for run_id in g] for g in groups.values()], planned.values())
-    if pooled:
-        notes.append(f"a row pools runs that differ in {', '.join(pooled)}: its interval is not over seeds alone")
-    points = {} if equal is None else equal.headers(metric)
-    return Table(collection.name, chosen_rows, chosen_columns, metric, lines, notes, points)
+    columns = _columns(wanted, keys, source.headers(metric))
+    lines = []
+    for key, row in groups.items():
+        values: dict[str, Value] = {}
+        lacking: dict[str, str] = {}
+        for column, (across, value, statistic) in columns.items():
+            run_ids = row.get(across, [])
+            values[column] = source.value(value, statistic, run_ids)
+            if "runs" not in wanted.values and (told := source.lacking(value, run_ids)):
+                lacking[column] = told
+        lines.append(Line(dict(zip(wanted.rows, key, strict=True)), values, {}, lacking))
+    marked = marks.mark(source, wanted, list(groups.values()), columns)
+    lines = [replace(line, marks=of) for line, of in zip(lines, marked.lines, strict=True)]
+    heads = _heads(wanted, columns, source.headers(metric))
+    title = collection.name
+    if wanted.cols and len(wanted.values) == 1:
+        title += f": {source.headers(metric)[wanted.values[0]]}"
+    notes = [*source.notes(wanted.statistics, lines), *marked.notes, *_pooling(wanted, groups, planned)]
+    if any(value is None for line in lines for value in line.values.values()) and wanted.cols:
+        notes.append("–: no such run is planned, or it has no such figure")
+    return Table(title, list(wanted.rows), list(columns), metric, lines, notes, heads)
 
 
 def default_columns(runs: Collected[dict[str, Any]], results: Sequence[dict[str, Any]]) -> list[str]:
@@ -124,9 +159,9 @@ def default_columns(runs: Collected[dict[str, Any]], results: Sequence[dict[str,
     With them stand those of `memory.COLUMNS` that say something. The gradient ratio of the last block to the first is
     left out of a table of recurrent networks that all have one block.
     """
-    hardware = {tuple(v for k, v in sorted(labels.items()) if k.partition(".")[0] == "hardware") for labels in runs}
+    hardware = any(key.partition(".")[0] == "hardware" for key in choices.differing(runs))
     timed = any(labels.get("trainer.max_time") is not None for labels in runs)
-    columns = list(BUDGET_COLUMNS if timed or len(hardware) > 1 else DEFAULT_COLUMNS)
+    columns = list(BUDGET_COLUMNS if timed or hardware else DEFAULT_COLUMNS)
     remembered = memory.shown_columns(runs, results)
     if "memory_horizon" in remembered:
         place = columns.index("gradient_ratio")
@@ -138,97 +173,92 @@ def _deep(runs: Collected[dict[str, Any]]) -> bool:
     return any(int(labels["depth"]) > 1 for labels in runs)
 
 
-def _ordered(groups: dict[tuple[Any, ...], list[str]]) -> list[tuple[tuple[Any, ...], list[str]]]:
-    """Numbers ascending, words in the order in which the plan first names them."""
-    place: list[dict[Any, int]] = []
-    for column in zip(*groups, strict=True):
-        distinct = list(dict.fromkeys(column))
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in distinct):
-            distinct.sort()
-        place.append({value: i for i, value in enumerate(distinct)})
-    return sorted(groups.items(), key=lambda item: [order[v] for order, v in zip(place, item[0], strict=True)])
+def _completed(wanted: Wanted, runs: Collected[dict[str, Any]], results: Sequence[dict[str, Any]]) -> Wanted:
+    """With what a person leaves to us."""
+    rows = wanted.rows or _rest(choices.varying(runs), wanted.cols)
+    values = wanted.values or (["metric"] if wanted.cols else default_columns(runs, results))
+    return replace(wanted, rows=rows, values=values)
 
 
-def _value(column: str, records: list[Record | None], equal: Equal | None) -> Value:
-    results = [record.result for record in records if record is not None and record.result]
-    if column == "verdict":
-        return _verdicts(records)
-    if column == "runs":
-        done = sum(record is not None and record.state in DONE for record in records)
-        return f"{done}/{len(records)}"
-    if column == "gradient_ratio":
-        ratios = [result["gradient"]["ratio"] for result in results if result.get("gradient")]
-        return geometric_mean([ratio for ratio in ratios if ratio is not None])
-    if column in memory.COLUMNS:
-        return memory.value(column, results)
-    if equal is not None and column in EQUAL:
-        at = equal.at_step if column == "metric@steps" else equal.at_time
-        return mean_interval([value for r in records if r is not None and (value := at(r.run_id)) is not None])
-    if column != "steps" and not column.startswith("cost/"):  # those of a diverged run are from before it diverged
-        results = [result for result in results if result["state"] == "completed"]
-    values = [_figures_of(result).get(result["metric"] if column == "metric" else column) for result in results]
-    return mean_interval([value for value in values if value is not None])
+def _rest(varying: list[str], cols: Sequence[str]) -> list[str]:
+    """What varies and is not pivoted; a recipe is more than the one part of it that is."""
+    return [key for key in varying if key not in cols and not (key == "recipe" and set(cols) & choices.PARTS)] or [
+        key for key in ("task",) if key not in cols
+    ]
 
 
-def _equal(collection: Collection, groups: Iterable[list[str]]) -> Equal:
-    from gradflow.results.equal import compare  # pyarrow takes a while to import, and the series to read
-
-    records = collection.found.records
-    return compare([records[run_id] for run_id in group if run_id in records] for group in groups)
-
-
-def _verdicts(records: list[Record | None]) -> str:
-    """'healthy', or with several kinds 'healthy 2/3, failed 1/3': runs without a result are told, not dropped."""
-    words = Counter(_verdict(record) for record in records)
-    if len(words) == 1:
-        return next(iter(words))
-    order = {word: i for i, word in enumerate((*VERDICTS, "running", "preempted", "stale", "failed", "missing"))}
-    return ", ".join(f"{w} {words[w]}/{len(records)}" for w in sorted(words, key=lambda w: order.get(w, 99)))
-
-
-def _verdict(record: Record | None) -> str:
-    if record is None:
-        return "missing"
-    return str(record.result["verdict"]) if record.result else record.state
-
-
-def _figures(record: Record) -> dict[str, float]:
-    return _figures_of(record.result) if record.result else {}
-
-
-def _figures_of(result: dict[str, Any]) -> dict[str, float]:
-    """Every number of a result under one name."""
-    flat = {**result["metrics"], "steps": result["steps"]}
-    flat |= {f"cost/{name}": value for name, value in result["cost"].items()}
-    return {
-        name: float(value)
-        for name, value in flat.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
-
-
-def _notes(collection: Collection, columns: list[str]) -> list[str]:
-    states = Counter(record.state for record in collection.found.records.values())
-    notes = []
-    if any(column not in ("gradient_ratio", "verdict", "runs") for column in columns):
-        notes.append("mean ± half-width of the 95 % Student t interval over the seeds of a row")
-    if "gradient_ratio" in columns:
-        notes.append(
-            "gradient ratio: norm of the first block's gradient ÷ the last block's, "
-            "geometric mean over training and seeds"
-        )
-    smaller = sorted(
-        {
-            record.result["metric"].replace("/", " ")
-            for record in collection.found.records.values()
-            if record.result and not record.result.get("larger_is_better", True)
-        }
+def _check(wanted: Wanted, runs: Collected[dict[str, Any]], results: Sequence[dict[str, Any]]) -> None:
+    known = sorted(choices.keys(runs))
+    allowed = {*BUDGET_COLUMNS, *memory.COLUMNS}
+    if not allowed.issuperset(wanted.values):
+        allowed.update(name for result in results for name in figures(result))
+    options = (
+        *(("--rows", wanted.rows, known), ("--cols", wanted.cols, known), ("--value", wanted.values, sorted(allowed))),
+        *(("--stat", wanted.statistics, STATISTICS), ("--by", wanted.by, [*wanted.rows, *wanted.cols])),
     )
-    if smaller:
-        notes.append(f"{', '.join(smaller)}: smaller is better")
-    if states["diverged"]:
-        notes.append(f"{states['diverged']} diverged (non-finite loss): no metric of theirs enters a mean")
-    lacking = len(collection.planned) - sum(states[state] for state in DONE)
-    if lacking:
-        notes.append(f"{lacking} of {len(collection.planned)} runs have no result and enter no mean")
+    faults = [
+        f"{option} {name}: unknown; {choose_from(name, among)}"
+        for option, names, among in options
+        for name in names
+        if name not in among
+    ]
+    faults += [f"--cols {name}: is among --rows already" for name in wanted.cols if name in wanted.rows]
+    for option, names, _ in options:
+        faults += [f"{option} {name}: given twice" for name, times in Counter(names).items() if times > 1]
+    if faults:
+        raise ConfigError(*faults)
+
+
+Groups = dict[tuple[Any, ...], dict[tuple[Any, ...], list[str]]]  # row → column → run ids
+
+
+def _groups(planned: Mapping[str, dict[str, Any]], wanted: Wanted) -> tuple[Groups, list[tuple[Any, ...]]]:
+    """The runs of every cell, and the keys of the columns, both in order."""
+    found: Groups = {}
+    across: dict[tuple[Any, ...], None] = {}
+    for run_id, labels in planned.items():
+        row = tuple(labels.get(key) for key in wanted.rows)
+        col = tuple(labels.get(key) for key in wanted.cols)
+        across[col] = None
+        found.setdefault(row, {}).setdefault(col, []).append(run_id)
+    return {row: found[row] for row in in_order(list(found))}, in_order(list(across))
+
+
+Columns = dict[str, tuple[tuple[Any, ...], str, str]]  # key → what is pivoted, the value, its statistic
+
+
+def _columns(wanted: Wanted, keys: list[tuple[Any, ...]], headers: dict[str, str]) -> Columns:
+    made: Columns = {}
+    for across in keys:
+        words = [word(key, value) for key, value in zip(wanted.cols, across, strict=True)]
+        for value in wanted.values:
+            statistics = wanted.statistics if cells.is_figure(value) else ["mean"]
+            for statistic in statistics:
+                name = value if len(wanted.statistics) == 1 or not cells.is_figure(value) else f"{value} {statistic}"
+                made[" · ".join([*words, name])] = (across, value, statistic)
+    return made
+
+
+def _heads(wanted: Wanted, columns: Columns, headers: dict[str, str]) -> dict[str, Head]:
+    """A line of the header for each choice pivoted, for the values if there are several, and for the statistics."""
+    heads = {}
+    for column, (across, value, statistic) in columns.items():
+        words = [word(key, label) for key, label in zip(wanted.cols, across, strict=True)]
+        shown = headers.get(value, value)
+        exact = headers["metric/"] if value == "metric" else shown if value in EQUAL else value
+        several = len(wanted.statistics) > 1 and cells.is_figure(value)
+        lines = [*words, *([shown] if len(wanted.values) > 1 or not words else []), *([statistic] if several else [])]
+        name = " · ".join([*words, f"{exact} {statistic}" if several else exact])
+        heads[column] = Head(lines[-1], tuple(lines[:-1]), name, value in WORDS)
+    return heads
+
+
+def _pooling(wanted: Wanted, groups: Groups, planned: Mapping[str, dict[str, Any]]) -> list[str]:
+    runs = planned.values()
+    shown = [*wanted.rows, *wanted.cols]
+    notes = choices.with_the_network(runs) if "network" in shown else []
+    found = choices.pooled([[planned[i] for i in g] for row in groups.values() for g in row.values()], runs)
+    if found:
+        what = "cell" if wanted.cols else "row"
+        notes.append(f"a {what} pools runs that differ in {', '.join(found)}: its interval is not over seeds alone")
     return notes
