@@ -1,0 +1,172 @@
+"""The parts that compare techniques: the metric and the gradient ratio by factor, effects, and paired comparisons.
+
+The figures are those of `gradflow.results.statistics`; here they are arranged and kept within bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gradflow.results import choices
+from gradflow.results.estimate import mean_interval
+from gradflow.results.page.columns import factors, metric_of
+from gradflow.results.page.pack import rounded
+from gradflow.results.page.thin import evenly
+from gradflow.results.statistics.compare import comparisons
+from gradflow.results.statistics.effects import effects
+from gradflow.results.statistics.interval import Interval
+from gradflow.runs.planfile import Collection
+
+MOST_TECHNIQUES = 40  # lines of a figure
+MOST_WORDS = 12  # on an axis
+MOST_POINTS = 20_000  # of all figures by factor
+MOST_LEVELS = 24  # of a factor whose levels are compared in pairs: 276 comparisons
+MOST_PAIRS = 5_000  # of runs, listed one by one, of one factor
+FEWEST_PAIRS = 10  # of one comparison
+ALL = "all runs"  # where one factor varies alone
+DIGITS = 6
+
+Runs = list[tuple[dict[str, Any], dict[str, Any]]]  # labels and result
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A figure: `by` is '' where nothing but `x` varies."""
+
+    x: str
+    by: str
+
+
+def factors_part(collection: Collection) -> dict[str, Any]:
+    """The part `factors`: for every pair of factors that fits a figure, the metric and the gradient ratio over the one
+    for each level of the other, with 95 % intervals. Tasks are never mixed."""
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    done: dict[tuple[str, str], Runs] = {}
+    for run_id, own in choices.planned(collection).items():
+        task, record = str(own.get("task", "")), collection.found.records.get(run_id)
+        tasks.setdefault(task, []).append(own)
+        if record is not None and record.result is not None:
+            done.setdefault((task, record.result["metric"]), []).append((own, record.result))
+    series: list[dict[str, Any]] = []
+    points = left_out = 0
+    for (task, metric), runs in done.items():
+        names = [name for name in factors(tasks[task]) if name != "task"]
+        levels = {name: list(dict.fromkeys(own.get(name) for own in tasks[task])) for name in names}
+        for pair in _pairs(names, levels):
+            if points > MOST_POINTS:
+                left_out += 1
+                continue
+            made = list(_series(pair, task, metric, runs, names, levels))
+            points += sum(len(each["points"]) for each in made)
+            series += made
+    return {"series": series, "left_out": left_out}
+
+
+def _pairs(names: Sequence[str], levels: dict[str, list[Any]]) -> list[_Pair]:
+    """Numbers on the axis before words, whole recipes and networks before their parts."""
+    along = [name for name in names if len(levels[name]) > 1 and _is_number(levels[name])]
+    along += [name for name in names if name not in along and 1 < len(levels[name]) <= MOST_WORDS]
+    by = [name for name in names if 1 < len(levels[name]) <= MOST_TECHNIQUES]
+    by.sort(key=lambda name: (_is_number(levels[name]), name not in ("recipe", "network")))
+    found = [_Pair(x, other) for x in along for other in by if other != x]
+    return found or [_Pair(x, "") for x in along]
+
+
+def _is_number(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _series(
+    pair: _Pair, task: str, metric: str, runs: Runs, names: Sequence[str], levels: dict[str, list[Any]]
+) -> Iterator[dict[str, Any]]:
+    groups: dict[Any, dict[Any, Runs]] = {}
+    for own, result in runs:
+        groups.setdefault(own.get(pair.by), {}).setdefault(own.get(pair.x), []).append((own, result))
+    order = levels[pair.x]
+    order = sorted(order) if _is_number(order) else order
+    better = "larger" if runs[0][1].get("larger_is_better", True) else "smaller"
+    others = [name for name in names if name not in (pair.x, pair.by)]
+    for technique in levels.get(pair.by, [None]):
+        found = groups.get(technique, {})
+        if not found:
+            continue
+        pooled = [name for name in others if any(len({own.get(name) for own, _ in g}) > 1 for g in found.values())]
+        head = {"task": task, "metric": metric, "better": better, "x": pair.x, "by": pair.by, "pooled": pooled}
+        head["technique"] = ALL if not pair.by else _word(technique)
+        for value, point in (("metric", _metric), ("gradient_ratio", _ratio)):
+            made = [{"x": _axis(x), **at} for x in order if x in found and (at := point(found[x])) is not None]
+            if made:
+                yield {**head, "value": value, "points": made}
+
+
+def _metric(runs: Runs) -> dict[str, Any] | None:
+    return _point(mean_interval([value for _, result in runs if (value := metric_of(result)) is not None]))
+
+
+def _ratio(runs: Runs) -> dict[str, Any] | None:
+    """The geometric mean, and the interval of the mean logarithm; 0 without an interval where any is exactly zero."""
+    ratios = [(result.get("gradient") or {}).get("ratio") for _, result in runs]
+    known = [float(ratio) for ratio in ratios if ratio is not None]
+    if not known:
+        return None
+    if min(known) <= 0:
+        return {"mean": 0, "low": None, "high": None, "n": len(known)}
+    return _point(mean_interval([math.log(ratio) for ratio in known]), _exp)
+
+
+def _point(found: Interval | None, turned: Callable[[float], float | None] = float) -> dict[str, Any] | None:
+    """`turned`: what makes the figure of what was averaged."""
+    if found is None:
+        return None
+    mean, low, high = (None if each is None else turned(each) for each in (found.value, found.low, found.high))
+    point: dict[str, Any] = rounded({"mean": mean, "low": low, "high": high, "n": found.count}, DIGITS)
+    return point
+
+
+def _exp(value: float) -> float | None:
+    """None for what is too large for a float."""
+    return math.exp(value) if value < 700 else None
+
+
+def _word(level: Any) -> str:
+    return "null" if level is None else str(level).lower() if isinstance(level, bool) else str(level)
+
+
+def _axis(level: Any) -> Any:
+    return level if isinstance(level, int | float) and not isinstance(level, bool) else _word(level)
+
+
+# --- effects and comparisons ----------------------------------------------------------------------------------
+
+
+def effects_part(collection: Collection) -> list[dict[str, Any]]:
+    """The part `effects`: what changed the most, the largest first."""
+    return [rounded(asdict(effect), DIGITS) for effect in effects(collection)]
+
+
+def compared(collection: Collection) -> list[str]:
+    """The factors whose levels are compared in pairs."""
+    labels = list(choices.planned(collection).values())
+    levels = {name: len({run.get(name) for run in labels}) for name in factors(labels) if name != "task"}
+    return [name for name, count in levels.items() if 1 < count <= MOST_LEVELS]
+
+
+def comparisons_part(collection: Collection, factor: str) -> list[dict[str, Any]]:
+    """The part `comparisons-FACTOR`. Where there are too many pairs of runs, some of each comparison are listed, evenly
+    chosen; its figures are of all of them, `count` says how many there are."""
+    found = comparisons(collection, factor)
+    most = max(FEWEST_PAIRS, MOST_PAIRS // max(1, len(found)))
+    parts = []
+    for comparison in found:
+        kept = [comparison.pairs[place] for place in evenly(len(comparison.pairs), most)]
+        whole = {
+            key: value for key, value in vars(comparison).items() if key not in ("pairs", "difference", "improvement")
+        }
+        whole |= {"difference": asdict(comparison.difference), "improvement": asdict(comparison.improvement)}
+        parts.append(
+            rounded({**whole, "pairs": [asdict(pair) for pair in kept], "count": len(comparison.pairs)}, DIGITS)
+        )
+    return parts

@@ -1,0 +1,174 @@
+"""The page's charts in a real browser: chosen, saved, in light and dark, on a phone; names in them are words."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from playwright.sync_api import expect
+from synthetic_page import IMAGE, SCRIPT
+
+PLOTS = ".plot[data-drawn]"
+
+
+def drawn(page, panel: str, count: int) -> None:
+    expect(page.locator(f"#panel-{panel} {PLOTS}")).to_have_count(count)
+
+
+def traces(page, panel: str, which: int = 0) -> list[dict]:
+    """What Plotly was given for a chart."""
+    keep = "({ name, x, y, error_y, visible, fill }) => ({ name, x, y, error_y, visible, fill })"
+    return page.locator(f"#panel-{panel} .plot").nth(which).evaluate(f"plot => plot.data.map({keep})")
+
+
+def ends(page, panel: str, which: int, axis: str) -> str:
+    return page.locator(f"#panel-{panel} .plot").nth(which).evaluate(f"plot => plot.layout.{axis}.title.text")
+
+
+def test_the_factors_are_chosen_and_kept_in_the_address(page, go):
+    go("tab=factors&x=depth&by=norm&task=adding")
+    drawn(page, "factors", 3)
+    lines = [trace["name"] for trace in traces(page, "factors") if trace["name"]]
+    assert lines == ["none", "batch", "layer"]
+    assert (ends(page, "factors", 0, "xaxis"), ends(page, "factors", 0, "yaxis")) == (
+        "depth (log scale)",
+        "test accuracy",
+    )
+    assert page.locator("#panel-factors .plot").nth(1).evaluate("plot => plot.layout.yaxis.type") == "log"
+    assert [trace["fill"] for trace in traces(page, "factors")] == ["toself", None] * 3
+    page.get_by_label("a line for each").select_option("activation")
+    expect(page.locator("#panel-factors .figure-title").first).to_have_text(
+        "adding: test accuracy by depth, for each activation"
+    )
+    assert "by=activation" in page.url
+    page.locator("#panel-factors").get_by_label("task").select_option("digits")
+    expect(page.locator("#panel-factors .figure-title").first).to_contain_text("digits: ")
+
+
+def test_a_key_hides_its_line_and_with_shift_leaves_it_alone(page, go):
+    go("tab=factors&x=depth&by=norm&task=digits")
+    drawn(page, "factors", 3)
+    key = page.locator("#panel-factors .legend").first.get_by_role("button", name="batch")
+    key.click()
+    expect(key).to_have_attribute("aria-pressed", "false")
+    assert [trace["name"] for trace in traces(page, "factors") if trace["name"] and trace["visible"] is not False] == [
+        "none",
+        "layer",
+    ]
+    key.click()
+    key.click(modifiers=["Shift"])
+    expect(page.locator("#panel-factors .legend").first.locator("[aria-pressed=true]")).to_have_text("batch")
+    key.click(modifiers=["Shift"])
+    expect(page.locator("#panel-factors .legend").first.locator("[aria-pressed=true]")).to_have_count(3)
+
+
+def test_what_changed_the_most_is_a_forest_of_intervals(page, go):
+    go("tab=factors&task=digits")
+    drawn(page, "factors", 3)
+    better, worse = traces(page, "factors", 2)
+    assert (better["x"], worse["x"]) == ([0.1], [-0.3, -0.12])
+    assert (better["y"], worse["y"]) == ([0], [2, 1])
+    labels = page.locator("#panel-factors .plot").nth(2).evaluate("plot => plot.layout.yaxis.ticktext")
+    assert labels[0] == "activation: sigmoid rather than relu"
+
+
+def test_two_techniques_are_compared_and_turned_round(page, go):
+    go("tab=compare&task=digits&factor=norm&a=none&b=batch")
+    drawn(page, "compare", 2)
+    panel = page.locator("#panel-compare")
+    expect(panel.locator(".verdict")).to_contain_text("batch is better than none: test accuracy differs by")
+    for words in ("effect size", "0.75 (0.6 … 0.9)", "Wilcoxon signed-rank (exact)", "0.004", "0.012"):
+        expect(panel.locator(".named")).to_contain_text(words)
+    pairs = len(panel.locator("tbody tr").all())
+    assert sum(len(trace["x"]) for trace in traces(page, "compare", 0)) == 3 * pairs
+    panel.get_by_role("button", name="Swap A and B").click()
+    expect(panel.locator(".verdict")).to_contain_text("none is worse than batch")
+    expect(panel.locator(".named")).to_contain_text("0.25 (0.1 … 0.4)")
+    panel.get_by_label("B", exact=True).select_option("layer")
+    expect(panel.locator(".verdict")).to_contain_text("layer")
+    expect(panel.get_by_label("A", exact=True)).to_have_value("batch")
+    panel.get_by_label("A", exact=True).focus()
+    page.keyboard.press("ArrowUp")  # to 'none', by keyboard: the list is drawn anew and keeps the focus
+    expect(panel.get_by_label("A", exact=True)).to_have_value("none")
+    expect(panel.get_by_label("A", exact=True)).to_be_focused()
+    panel.locator("tbody a").first.click()
+    expect(page.locator("#run-title")).to_be_visible()
+    page.go_back()
+    expect(page.locator("#run")).to_be_hidden()
+
+
+def test_parallel_coordinates_choose_runs_for_the_table(page, go):
+    go("tab=parallel&task=digits")
+    drawn(page, "parallel", 1)
+    plot = page.locator("#panel-parallel .plot")
+    names = plot.evaluate("plot => plot.data[0].dimensions.map(({ name }) => name)")
+    assert names == ["activation", "norm", "depth", "gradient_ratio", "metric"]
+    plot.evaluate("plot => Plotly.restyle(plot, { 'dimensions[1].constraintrange': [[[0.8, 1.2]]] })")
+    expect(page.locator("#panel-parallel")).to_contain_text("60 runs chosen by norm")
+    page.get_by_role("button", name="Show them in the runs table").click()
+    expect(page.locator("#panel-runs .tools")).to_contain_text("60 of 360 runs")
+    expect(page.locator(".chip")).to_contain_text("60 runs chosen by norm")
+    page.get_by_role("button", name=re.compile("Drop the limit")).click()
+    expect(page.locator("#panel-runs .tools")).to_contain_text("360 runs")
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_a_figure_is_saved_as_a_file(page, go, kind):
+    go("tab=factors&by=activation&task=digits")
+    drawn(page, "factors", 3)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=re.compile(f"Save 'digits: test accuracy .* as {kind.upper()}")).click()
+    assert (
+        waiting.value.suggested_filename
+        == f"script-alert-1-script-sweep-digits-test-accuracy-by-depth-for-activation.{kind}"
+    )
+    content = waiting.value.path().read_bytes()
+    if kind == "png":
+        assert content[:8] == b"\x89PNG\r\n\x1a\n"
+        assert int.from_bytes(content[16:20], "big") == 1800  # twice as many pixels as it is wide
+    else:
+        said = [element.text for element in ElementTree.fromstring(content).iter() if element.text]
+        assert {"depth (log scale)", "test accuracy", "relu", IMAGE} <= set(said)
+
+
+def test_names_from_data_are_words_in_charts_and_keys(page, go):
+    go("tab=factors&by=activation&task=digits")
+    drawn(page, "factors", 3)
+    expect(page.locator("#panel-factors .legend").first).to_contain_text(IMAGE)
+    expect(page.locator("#panel-factors .plot").nth(2).locator(".yaxislayer-above")).to_contain_text("<img")
+    go("tab=parallel&task=digits")
+    drawn(page, "parallel", 1)
+    expect(page.locator("#panel-parallel .plot")).to_contain_text("<img src=x onerro…")
+    go("tab=figures")
+    expect(page.locator("#panel-figures .figure-title")).to_have_text(f"Gradient by block {SCRIPT}")
+    assert page.locator("main img[src='x'], main script, dialog script, h1 script").count() == 0
+
+
+def test_charts_follow_the_theme_and_it_is_remembered(page, go):
+    go("tab=factors&task=digits")
+    drawn(page, "factors", 3)
+    ink = "document.querySelector('#panel-factors .plot').layout.font.color"
+    assert page.evaluate(ink) == "#1b1f24"
+    page.get_by_label("theme").select_option("dark")
+    page.wait_for_function(f"{ink} === '#e6e8eb'")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
+    page.reload()
+    page.wait_for_selector("html[data-ready]", state="attached")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
+    page.get_by_label("theme").select_option("auto")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_a_phone_never_scrolls_the_page_sideways(page, go):
+    before = page.viewport_size
+    page.set_viewport_size({"width": 360, "height": 740})
+    try:
+        for place in ("results", "runs", "factors", "compare", "parallel", "figures"):
+            go(f"tab={place}")
+            expect(page.locator(f"#panel-{place}")).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, place
+        go("tab=results&run=000000000030")
+        expect(page.locator(f"#run {PLOTS}").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert page.locator("#run").evaluate("dialog => dialog.scrollWidth") <= 360
+    finally:
+        page.set_viewport_size(before)

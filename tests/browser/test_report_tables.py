@@ -1,0 +1,160 @@
+"""The page's tables in a real browser: sorted, filtered, grouped and searched, by hand and by keyboard."""
+
+import csv
+import io
+
+import pytest
+from playwright.sync_api import expect
+from synthetic_page import IMAGE
+
+SORTED = ["ascending", "descending"]
+
+
+def results(page, column: int) -> list[str]:
+    return page.locator(f"#panel-results tbody tr td:nth-child({column})").all_inner_texts()
+
+
+def column(page, title: str) -> list[str]:
+    """What the rows in sight have in a column of the runs table."""
+    field = page.locator("#runs-table .tabulator-col", has=page.get_by_role("button", name=title, exact=True))
+    name = field.first.get_attribute("tabulator-field")
+    return page.locator(f'#runs-table .tabulator-row [tabulator-field="{name}"]').all_inner_texts()
+
+
+def heading(page, title: str):
+    return page.locator("#runs-table").get_by_role("button", name=title, exact=True)
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+@pytest.fixture
+def runs(page, go):
+    """The runs table without filters, in the order of the plan, at its top."""
+    go("tab=runs")
+    page.wait_for_selector(".tabulator-row[data-run]")
+    page.get_by_role("button", name="Clear filters").click()
+    while page.locator('#runs-table .tabulator-col[tabulator-field="id"]').get_attribute("aria-sort") != "ascending":
+        heading(page, "run").click()
+    return page
+
+
+def test_a_click_sorts_the_results_as_numbers_and_a_second_one_turns_them_round(page, go):
+    go("tab=results")
+    button = page.locator("#panel-results").get_by_role("button", name="depth")
+    head = page.locator("#panel-results th").nth(3)
+    for direction, values in zip(SORTED, ("2", "100"), strict=True):
+        button.click()
+        assert results(page, 4)[0] == values
+        assert head.get_attribute("aria-sort") == direction
+    assert set(results(page, 4)[-18:]) == {"2"}
+
+
+def test_the_keyboard_sorts_the_results(page, go):
+    go("tab=results")
+    page.locator("#panel-results").get_by_role("button", name="test accuracy").focus()
+    page.keyboard.press("Enter")
+    found = [float(text) for text in results(page, 5)]
+    assert found == sorted(found)
+    page.keyboard.press("Space")
+    assert [float(text) for text in results(page, 5)] == found[::-1]
+
+
+def test_a_row_of_the_results_leads_to_its_runs(page, go):
+    go("tab=results")
+    page.locator("#panel-results tbody tr", has_text="digits").first.get_by_role("button", name="runs").click()
+    expect(page.locator(".chip")).to_contain_text("task = ")
+    expect(page.locator("#panel-runs .tools")).to_contain_text("5 of 360 runs")
+
+
+def test_the_runs_sort_by_number_and_what_has_no_value_comes_last_either_way(runs):
+    for turned in (False, True):
+        heading(runs, "test accuracy").click()
+        found = [number(text) for text in column(runs, "test accuracy")]
+        assert found == sorted(found, reverse=turned)
+    runs.locator(".tabulator-tableholder").evaluate("holder => holder.scrollTo(0, holder.scrollHeight)")
+    expect(runs.locator("#runs-table .tabulator-row").last).to_contain_text("–")
+
+
+def test_the_keyboard_sorts_the_runs(runs):
+    heading(runs, "depth").focus()
+    runs.keyboard.press("Enter")
+    assert set(column(runs, "depth")) == {"2"}
+    runs.keyboard.press("Enter")
+    assert set(column(runs, "depth")) == {"100"}
+
+
+def test_words_are_chosen_and_numbers_bounded(runs):
+    runs.get_by_label("Filter state").select_option("diverged")
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("9 of 360 runs")
+    assert set(column(runs, "state")) == {"diverged"}
+    runs.get_by_label("Filter depth, min").fill("11")
+    runs.get_by_label("Filter depth, max").fill("99")
+    runs.get_by_label("Filter state").select_option("all")
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("90 of 360 runs")
+    assert set(column(runs, "depth")) == {"30"}
+    runs.get_by_role("button", name="Clear filters").click()
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("360 runs")
+
+
+def test_the_search_wants_every_word_in_some_column(runs):
+    runs.get_by_label("Search all columns").fill("batch adding SIGMOID")
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("20 of 360 runs")
+    assert "q=batch" in runs.url
+    runs.get_by_label("Search all columns").fill("no such words")
+    expect(runs.locator("#runs-table")).to_contain_text("No run passes the filters.")
+
+
+def test_runs_are_grouped_by_any_factor_with_their_number_mean_and_range(runs):
+    runs.get_by_label("Filter task").select_option("digits")
+    runs.get_by_label("group by").select_option("activation")
+    heads = runs.locator("#runs-table .tabulator-group")
+    expect(heads).to_have_count(3)
+    expect(heads.first).to_contain_text("activation = relu")
+    expect(heads.first).to_contain_text("n = 60 · test accuracy: mean 0.9")
+    expect(heads.last).to_contain_text(f"activation = {IMAGE}")
+    heads.first.get_by_role("button").focus()
+    runs.keyboard.press("Enter")
+    expect(runs.locator("#runs-table .tabulator-row[data-run]").first).to_be_visible()
+    runs.get_by_label("Filter task").select_option("all")
+    expect(heads.first).to_contain_text("2 tasks, whose metrics have no common mean")
+    runs.get_by_label("group by").select_option("nothing")
+    expect(heads).to_have_count(0)
+
+
+def test_columns_are_chosen(runs):
+    runs.get_by_text("Columns", exact=True).click()
+    runs.locator(".chooser").get_by_label("title").check()
+    assert "<script>alert(1)</script>" in column(runs, "title")[0]
+    runs.locator(".chooser").get_by_label("title").uncheck()
+    runs.keyboard.press("Escape")
+    expect(runs.locator(".chooser .menu")).to_be_hidden()
+
+
+def test_a_row_is_opened_from_the_keyboard_and_closing_comes_back_to_it(runs):
+    expect(runs.locator(".tabulator-row[data-run][tabindex='0']")).to_have_count(1)
+    runs.locator(".tabulator-row[data-run='000000000000']").focus()
+    for _ in range(20):
+        runs.keyboard.press("ArrowDown")
+    runs.keyboard.press("ArrowUp")
+    expect(runs.locator(".tabulator-row:focus")).to_have_attribute("data-run", "000000000013")
+    runs.keyboard.press("Enter")
+    expect(runs.locator("#run-title")).to_be_focused()
+    assert "run=000000000013" in runs.url
+    runs.keyboard.press("Escape")
+    expect(runs.locator("#run")).to_be_hidden()
+    assert runs.evaluate("document.activeElement.dataset.run") == "000000000013"
+    assert "run=" not in runs.url
+
+
+def test_the_runs_that_are_left_are_saved_as_csv(runs):
+    runs.get_by_label("Filter state").select_option("failed")
+    with runs.expect_download() as waiting:
+        runs.get_by_role("button", name="Download CSV").click()
+    assert waiting.value.suggested_filename == "script-alert-1-script-sweep-runs.csv"
+    rows = list(csv.DictReader(io.StringIO(waiting.value.path().read_text(encoding="utf-8-sig"))))
+    assert len(rows) == 9
+    assert rows[0]["run"] == "00000000000b"
+    assert {row["state"] for row in rows} == {"failed"}
+    assert rows[0]["depth"] == "100"
