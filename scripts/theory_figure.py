@@ -22,9 +22,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from gradflow.results import style
-from gradflow.results.gradient_by_block import SIGNS, START, THEORY, Panel, draw_panel, limits, log10_mean, panel
-from gradflow.results.style import REFERENCE, WORDS, Room
+from gradflow.results.pictures import style
+from gradflow.results.pictures.gradient_by_block import (
+    SIGNS,
+    START,
+    THEORY,
+    Panel,
+    draw_panel,
+    limits,
+    log10_mean,
+    panel,
+)
+from gradflow.results.pictures.style import REFERENCE, WORDS, Room
 from gradflow.runs.compose import composer
 from gradflow.runs.config import Config
 from gradflow.runs.identity import run_id

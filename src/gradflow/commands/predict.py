@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
         figure = foretold.draw(prediction, title)
         stem = f"{words['recipe'].replace(' · ', '-')}-depth{config.depth}-{run_id(config)[:6]}"
     if figure is not None:
-        from gradflow.results.style import save
+        from gradflow.results.pictures.style import save
 
         stem = re.sub(r"[^\w-]+", "_", stem)  # a definition from elsewhere has dots in its word
         options.out.mkdir(parents=True, exist_ok=True)
