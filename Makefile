@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PROCESSES = $(shell echo $$(($$(nproc) + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test coverage lint type format bench lock clean
+.PHONY: help install quickstart gallery test coverage lint type format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +22,14 @@ $(INSTALLED): requirements.lock pyproject.toml
 quickstart: $(INSTALLED) ## train the quickstart sweep, print its table, name its page
 	$(BIN)/gradflow sweep +sweep=quickstart
 
-test: $(INSTALLED) ## run the tests, one process per core (which must name them alike)
-	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+gallery: $(INSTALLED) ## train the README's gallery (282 short runs), draw it into docs/gallery
+	$(BIN)/python scripts/gallery.py
+
+test: $(INSTALLED) ## run the tests, one process more than cores (which must name them alike), since some wait for Slurm
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --durations 40
 
 coverage: $(INSTALLED) ## run the tests and say which lines and branches they reach
-	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(INSTALLED) ## check style
 	$(BIN)/ruff check .

@@ -66,6 +66,15 @@ class Deadly(torch.nn.ReLU):
 '''
 
 
+LONG = ("slurm/", "sweeps/test_chaos", "test_cli", "runs/test_config_files", "runs/test_combinations", "browser/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first, so that no process is left alone with one in the end."""
+    here = Path(__file__).parent.as_posix() + "/"
+    items.sort(key=lambda item: not item.path.as_posix().removeprefix(here).startswith(LONG))
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person's own environment decides nothing in a test."""

@@ -53,8 +53,8 @@ def test_help_names_every_command_and_each_explains_itself(cli):
     said = cli("--help")
     commands = re.findall(r"^  ([\w-]+)  +\w", said.out.partition("commands:")[2], re.MULTILINE)
     assert commands == [
-        *["train", "sweep", "tune", "status", "cancel", "logs", "table", "report", "diagnose", "predict"],
-        *["gc", "wandb-sync", "doctor"],
+        *["train", "sweep", "tune", "status", "cancel", "logs", "table", "plot", "report", "diagnose"],
+        *["predict", "gc", "wandb-sync", "import-wandb", "dashboard", "doctor"],
     ]
     for command in commands:
         said = cli(command, "--help")
@@ -371,17 +371,22 @@ def test_a_full_disk_under_a_sweeps_folder_is_named(cli, tiny_disk, tmp_path):
 
 
 def test_a_table_is_written_in_every_format(cli, baseline):
-    for name, file in (("md", "results.md"), ("csv", "results.csv"), ("latex", "results.tex")):
+    for name, file in (
+        ("md", "results.md"),
+        ("csv", "results.csv"),
+        ("latex", "results.tex"),
+        ("typst", "results.typ"),
+    ):
         assert cli("table", baseline.folder, "--format", name).out == (baseline.folder / file).read_text()
-    said = cli("table", baseline.shell.runs, "--format", "csv", "--rows", "seed, depth", "--cols", "steps,verdict")
+    said = cli("table", baseline.shell.runs, "--format", "csv", "--rows", "seed, depth", "--value", "steps,verdict")
     header, *rows = said.out.splitlines()
     assert header.startswith("seed,depth,steps")
     assert [row.split(",")[:3] for row in rows] == [[str(seed), "2", "60.0"] for seed in range(4)]
     assert "test" in cli("table", baseline.folder).out
 
 
-@pytest.mark.parametrize("option", ["--rows", "--cols"])
-def test_an_unknown_row_or_column_leaves_with_2(cli, baseline, option):
+@pytest.mark.parametrize("option", ["--rows", "--cols", "--value", "--by", "--stat"])
+def test_what_no_table_has_leaves_with_2(cli, baseline, option):
     said = cli("table", baseline.folder, option, "dpeth")
     assert said.code == 2
     assert f"gradflow: {option} dpeth: unknown; allowed: " in said.err

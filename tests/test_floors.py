@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,13 @@ def floor(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imports(module: str, *, at_once: bool = False) -> Iterator[tuple[int, str]]:
+@cache
+def imports(module: str, *, at_once: bool = False) -> tuple[tuple[int, str], ...]:
     """(line, module) of everything a file imports; `at_once`: only what is run when it is imported itself."""
+    return tuple(_imports(module, at_once))
+
+
+def _imports(module: str, at_once: bool) -> Iterator[tuple[int, str]]:
     for node in _walk(ast.parse(FILES[module].read_text(encoding="utf-8")), at_once):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names)

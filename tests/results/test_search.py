@@ -5,7 +5,7 @@ import csv
 import pytest
 from matplotlib.figure import Figure
 
-from gradflow.results import search_pictures
+from gradflow.results.pictures import search as search_pictures
 from gradflow.results.search import Found, Key, Trial, Tuned, best, front, publish, so_far, to_rich
 
 LOSS, ACCURACY, COST = ("val/loss", False), ("val/accuracy", True), ("cost/parameters", False)
