@@ -142,7 +142,7 @@ def test_what_trains_nothing_does_not_wait_for_torch(baseline, grid):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["trian"], "gradflow: trian: unknown command; allowed: cancel, diagnose, doctor, gc, logs, "),
+        (["trian"], "gradflow: trian: unknown command; allowed: cancel, dashboard, diagnose, doctor, "),
         ([], "COMMAND"),
         (["train", "dpeth=3"], "gradflow: dpeth=3: unknown key; "),
         (["train", "optimizer.lr=-1"], "gradflow: optimizer.lr=-1: should be greater than 0"),

@@ -27,7 +27,7 @@ ON_SLURM = (
     *("launcher=slurm", "launcher.runs_per_task=10", "launcher.cpus_per_task=4", "launcher.gpus_per_task=2"),
     *("launcher.time=01:00:00", "launcher.signal_seconds=90"),
 )
-COLUMNS = ("--rows", "depth,init,seed", "--cols", "metric,val/loss,gradient_ratio,verdict,runs", "--format", "csv")
+COLUMNS = ("--rows", "depth,init,seed", "--value", "metric,val/loss,gradient_ratio,verdict,runs", "--format", "csv")
 
 
 @dataclass

@@ -50,8 +50,8 @@ def _write(folder: Path, out: Path | None) -> int:
     from gradflow.runs.planfile import collect
 
     collection = collect(folder)
-    with _progress(len(collection.planned)) as told:
-        published = publish(collection, out or folder, told=told, workers=_workers())
+    with progress(len(collection.planned)) as told:
+        published = publish(collection, out or folder, told=told, workers=workers())
     for problem in collection.found.problems:
         print(f"gradflow: {problem}", file=sys.stderr)
     print(published.page)
@@ -83,19 +83,19 @@ def _in_order_on_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _progress(runs: int) -> Iterator[Callable[[int, int], None]]:
+def progress(runs: int) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal while the records of many runs are read; elsewhere nothing."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = TextColumn("reading records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=runs)
-        yield lambda done, of: progress.update(task, completed=done, total=of)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=runs)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
-def _workers() -> int:
+def workers() -> int:
     """Processes: as many as there are cores for this one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_WORKERS, cores)

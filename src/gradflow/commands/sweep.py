@@ -215,13 +215,15 @@ def tell_refused(refused: Exception) -> None:
 
 def publish(folder: Path, console: Console) -> None:
     """Write every view, print the table, name the page."""
+    from gradflow.commands.report import progress, workers
     from gradflow.commands.table import show
     from gradflow.results.publish import publish as write
     from gradflow.results.status import is_complete, summary
     from gradflow.runs.planfile import collect
 
     collection = collect(folder)
-    published = write(collection, folder)
+    with progress(len(collection.planned)) as told:
+        published = write(collection, folder, told, workers())
     show(console, published.table)
     for problem in collection.found.problems:
         print(f"gradflow: {problem}", file=sys.stderr)

@@ -13,6 +13,7 @@ import os
 import pickle
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gradflow.runs.wandb_file import last_step
 from gradflow.runs.wandb_history import HeatMap, Histogram, History
 
 ONLINE_START = 20.0  # seconds in which a server must have answered, or the run is logged offline
+TRIES = 10  # half a second apart, to log offline instead
 SENDING, ASKING = 0.6, 0.2  # shares of the time that the end may take: for sending the rest, for asking what arrived
 FLUSH = "x_transaction_log_flush_interval"  # wandb drops what it has not written when it is killed: a second's worth
 
@@ -134,10 +136,19 @@ class Writing:
             if keywords["mode"] != "online":
                 raise
             self._reachable = False
-            wandb.teardown()  # which still holds the id
+        offline = {**keywords, "mode": "offline"}
+        settings = wandb.Settings(**{**made, "finish_timeout": 0.0})
+        for left in reversed(range(TRIES)):
+            wandb.teardown()  # which still holds the id, and may do so for a while
             for empty in set(Path(keywords["dir"]).glob("wandb/run-*")) - before:
                 shutil.rmtree(empty)
-        return wandb.init(**{**keywords, "mode": "offline"}, settings=wandb.Settings(**{**made, "finish_timeout": 0.0}))
+            try:
+                return wandb.init(**offline, settings=settings)
+            except Exception as error:
+                if not left or "in use" not in str(error):
+                    raise
+                time.sleep(0.5)
+        raise AssertionError("the last try returns or raises")
 
 
 def _files(path: Path) -> list[Path]:
