@@ -108,3 +108,9 @@ def test_of_equal_techniques_five_in_a_hundred_are_significant():
     for count in (3, 8):
         rejected = np.mean([paired_test(random.normal(0, 1, count).tolist()).p <= 0.05 for _ in range(2000)])
         assert rejected < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_a_single_pair_tests_nothing_even_without_a_difference():
+    assert paired_test([0.0]).p is None
+    assert paired_test([0.5]).p is None
+    assert paired_test([0.0, 0.0]).p == 1.0

@@ -127,7 +127,7 @@ def cleaned(differences: Sequence[float]) -> list[float]:
 def _paired_t(differences: Sequence[float]) -> float | None:
     """p of Student's t test of the mean difference."""
     count = len(differences)
-    if count and not any(differences):
+    if count > 1 and not any(differences):
         return 1.0
     deviation = _deviation(differences)
     if not deviation:
