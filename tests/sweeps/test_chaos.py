@@ -65,7 +65,9 @@ def workers(pid: int, runs: Path) -> list[int]:
     for file in runs.glob("*/status.json"):
         with suppress(OSError, ValueError):
             status = json.loads(file.read_text())
-            if status["state"] == "running" and Path(f"/proc/{status['pid']}").exists():
+            # The process may be gone, and its number another's by now: one that was not given this folder is let alone.
+            given = Path(f"/proc/{status['pid']}/environ").read_bytes().split(b"\0")
+            if status["state"] == "running" and os.fsencode(f"GRADFLOW_RUNS_DIR={runs}") in given:
                 found.add(status["pid"])
     return sorted(found)
 
