@@ -27,6 +27,7 @@ BELOW = {
     "runs": {"diagnosis", "instruments", "models", "tasks", "theory", "training"},
     "sweeps": {"diagnosis", "instruments", "models", "tasks", "training", "runs"},
     "results": {"diagnosis", "runs"},
+    "papers": {"results", "runs", "sweeps"},
 }
 SLOW = {"torch", "torchvision", "lightning", "sklearn", "wandb"}
 
@@ -91,12 +92,12 @@ def test_a_file_imports_only_from_floors_below(module):
 
 
 @pytest.mark.parametrize(
-    "module", [module for module in FILES if floor(module) in {"results", "diagnosis"} | TOP - {"__init__"}]
+    "module", [module for module in FILES if floor(module) in {"results", "diagnosis", "papers"} | TOP - {"__init__"}]
 )
 def test_a_table_or_a_status_never_waits_for_torch(module):
     """Nor does a help page: what is slow is imported inside the functions that need it."""
     slow = {name for name in reached(module) if name.split(".")[0] in SLOW}
-    if floor(module) in ("results", "diagnosis"):
+    if floor(module) in ("results", "diagnosis", "papers"):
         slow |= {name for _, name in imports(module) if name.split(".")[0] in SLOW}
     assert slow == set()
 

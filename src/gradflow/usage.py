@@ -15,6 +15,7 @@ OK, FAILED, USAGE = 0, 1, 2  # exit codes
 # In the order of the help page; each is a file in `gradflow/commands`.
 COMMANDS = (
     *("train", "sweep", "tune", "status", "cancel", "logs", "table", "plot", "report", "diagnose", "predict"),
+    "paper",
     *("gc", "wandb-sync", "import-wandb", "dashboard", "doctor"),
 )
 HIDDEN: tuple[str, ...] = ("work", "tune-work", "rank")  # what gradflow's own scripts type

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
                 prepared = launch.prepare(
                     compose,
                     words,
-                    usage.typed_again(_without(typed)),
+                    usage.typed_again(without(typed)),
                     replan=options.replan,
                     rerun=options.rerun,
                     write=not options.dry_run,
@@ -83,21 +83,21 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
             return USAGE
         if options.retry_failed:
             prepared = prepared.only("failed", "rerun")
-        _tell(prepared, console)
+        tell(prepared, console)
         if options.plan or options.dry_run:
-            _tell_cost(prepared, console, every=options.dry_run)
+            tell_cost(prepared, console, every=options.dry_run)
             return OK
         if prepared.launcher.kind == "slurm":
-            return _submit(prepared, prepared.launcher, console)
-        failed = _train(prepared, prepared.launcher, stop, console) if not stop.requested else 0
+            return submit(prepared, prepared.launcher, console)
+        failed = train(prepared, prepared.launcher, stop, console) if not stop.requested else 0
     publish(prepared.folder, console)
     if stop.requested:
-        print(f"stopped. To go on: {usage.typed_again(_without(typed))}", file=sys.stderr)
+        print(f"stopped. To go on: {usage.typed_again(without(typed))}", file=sys.stderr)
         return 128 + int(stop.signal or signal.SIGTERM)
     return FAILED if failed else OK
 
 
-def _train(prepared: Prepared, workers: Workers, stop: Stop, console: Console) -> int:
+def train(prepared: Prepared, workers: Workers, stop: Stop, console: Console) -> int:
     """Train what is missing on this machine; how many failed."""
     if not prepared.missing:
         return 0
@@ -114,7 +114,7 @@ def _train(prepared: Prepared, workers: Workers, stop: Stop, console: Console) -
         return launch.train(prepared, allotment, stop, display.show).count("failed")
 
 
-def _submit(prepared: Prepared, launcher: Slurm, console: Console) -> int:
+def submit(prepared: Prepared, launcher: Slurm, console: Console) -> int:
     """Hand what is missing to Slurm and leave."""
     from gradflow.sweeps.slurm import submit
 
@@ -137,7 +137,7 @@ def _submit(prepared: Prepared, launcher: Slurm, console: Console) -> int:
     return OK
 
 
-def _tell(prepared: Prepared, console: Console) -> None:
+def tell(prepared: Prepared, console: Console) -> None:
     """What was planned, and what of it is left."""
     total, left = len(prepared.plan.runs), len(prepared.missing)
     done = total - len(prepared.states)
@@ -154,7 +154,7 @@ def _tell(prepared: Prepared, console: Console) -> None:
     console.print(f"{prepared.plan.name}: {total} runs, {done} done before, {left} to train{passed}", soft_wrap=True)
 
 
-def _tell_cost(prepared: Prepared, console: Console, every: bool) -> None:
+def tell_cost(prepared: Prepared, console: Console, every: bool) -> None:
     """What is left to train, by state, and what it is expected to cost; `every`: a line per run."""
     from collections import Counter
 
@@ -234,7 +234,7 @@ def publish(folder: Path, console: Console) -> None:
     console.print(f"report: {published.page}", soft_wrap=True)
 
 
-def _without(typed: list[str]) -> list[str]:
+def without(typed: list[str]) -> list[str]:
     """The words that go on with a sweep: what was said for one time only is left out."""
     kept, skip = [], False
     for word in typed:

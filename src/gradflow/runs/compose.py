@@ -34,7 +34,7 @@ from gradflow.resources import conf_dir
 from gradflow.runs.config import Config, validate
 from gradflow.runs.setting import set_value
 
-HIDDEN_GROUPS = ("sweep", "launcher", "tune", "hydra")  # not part of a run's config
+HIDDEN_GROUPS = ("sweep", "launcher", "tune", "paper", "hydra")  # not part of a run's config
 LIST_GROUPS = ("remedy",)  # of which a run can have several values, in an order
 OPTIONAL_GROUPS = ("cell", "recurrent_init", "experiment")  # null stands for no choice
 NONE = "none"  # the value of such a group that stands for the empty list

@@ -84,6 +84,19 @@ def prepare(
     rerun: Sequence[str] = (),
     write: bool = True,
 ) -> Prepared:
+    """Plan the sweep that a person's words ask for; see `prepare_asked`."""
+    return prepare_asked(composer, ask(composer, typed), command, replan=replan, rerun=rerun, write=write)
+
+
+def prepare_asked(
+    composer: Composer,
+    asked: Asked,
+    command: str,
+    *,
+    replan: bool = False,
+    rerun: Sequence[str] = (),
+    write: bool = True,
+) -> Prepared:
     """Plan a sweep, or find its plan again; check the runs that are still to be trained, and write the plan.
 
     A plan is frozen. Where the same words were planned before, that plan goes on: at once where no config file has
@@ -100,7 +113,6 @@ def prepare(
         Refused: for impossible cells; nothing is written then.
         OSError: if the sweep's folder cannot be written.
     """
-    asked = ask(composer, typed)
     launcher = read_launcher(composer, asked.launcher)
     now, paths = source(composer.config_dir), _paths(composer, asked)
     folder = Path(paths.sweeps) / asked.name

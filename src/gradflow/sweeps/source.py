@@ -18,6 +18,8 @@ def source(config_dir: str | None = None) -> str:
     found = hashlib.sha256(gradflow.__version__.encode())
     for folder in (conf_dir(), *([Path(config_dir)] if config_dir is not None else [])):
         for file in sorted(folder.rglob("*.yaml")):
+            if file.parent == folder / "paper":
+                continue  # a paper's grid is among its plan's words, and its figures change no run
             found.update(str(file.relative_to(folder)).encode() + b"\0")
             found.update(file.read_bytes() + b"\0")
     return found.hexdigest()[:12]

@@ -1,0 +1,150 @@
+"""A paper's figure beside ours: the published numbers in one panel, those of our runs in the next, on the same axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from gradflow.papers.paper import Key, Picture
+from gradflow.papers.table import PaperTable
+from gradflow.results.pictures import style
+from gradflow.results.pictures.style import Look, Room
+from gradflow.results.statistics.interval import Interval
+
+ROOM = Room(width=2.55, height=1.9, left=0.72, top=0.55, bottom=0.5, across=0.18, down=0.42)
+SIDES = ("published", "ours")
+
+
+def draw(made: PaperTable) -> Figure | None:
+    """Of the axes that the paper's `figure` names; None where the paper names none, or there is nothing to show.
+
+    Lines are told by colour, dashes and marker; bars are 95 % intervals. A row of panels for each value of the axes
+    that are neither along the bottom nor lines.
+    """
+    asked = made.paper.figure
+    if asked is None:
+        return None
+    measure = asked.measure or next(iter(made.paper.measures))
+    sides = {
+        "published": {key: Interval(float(n), None, None, 1) for key, (n, _) in made.paper.printed(measure).items()},
+        "ours": {key: ours for key in made.values.runs if (ours := made.values((measure, key))) is not None},
+    }
+    shown = [side for side in SIDES if sides[side]]
+    if not shown:
+        return None
+    axes = list(made.paper.axes)
+    rest = [axis for axis in axes if axis not in (asked.x, asked.lines)]
+    rows = [values for values in product(*(made.paper.axes[axis] for axis in rest)) if _any(sides, axes, rest, values)]
+    lines = _lines(made, asked, sides)
+    looks = dict(zip(lines, style.looks(len(lines), False), strict=True))
+    with rc_context(style.WORDS):
+        keys = [look.key(name) for name, look in looks.items() if name]
+        _, key_rows = style.key_rows([str(key.get_label()) for key in keys], 2 * ROOM.width)
+        room = Room(**{**vars(ROOM), "bottom": ROOM.bottom + style.KEY_HEIGHT * key_rows})
+        figure, grid = style.panels(len(rows), len(shown), room, sharey=True, sharex="col")
+        for row, values in enumerate(rows):
+            for column, side in enumerate(shown):
+                axis = grid[row, column]
+                _scale(axis, made, asked)
+                for name, look in looks.items():
+                    _line(axis, _points(made, asked, sides[side], dict(zip(rest, values, strict=True)), name), look)
+                where = ", ".join(f"{axis_} {value}" for axis_, value in zip(rest, values, strict=True))
+                scale = f" ({made.scale} scale)" if side == "ours" else ""
+                axis.set_title(style.plain(", ".join(filter(None, (f"{side}{scale}", where)))), fontsize=8)
+        unit = made.paper.measures[measure].unit
+        figure.supylabel(
+            style.plain(made.paper.measures[measure].label + (f" ({unit})" if unit else "")),
+            fontsize=8,
+            x=0.06 / figure.get_figwidth(),
+            ha="left",
+        )
+        style.below(figure, style.plain(asked.x.replace("_", " ")), key_rows if keys else 0)
+        if keys:
+            style.legend(figure, keys)
+        style.headline(figure, f"{made.paper.authors} {made.paper.year}", made.paper.shows)
+    return figure
+
+
+def _any(sides: Mapping[str, Mapping[Key, Interval]], axes: list[str], rest: list[str], values: Key) -> bool:
+    """Whether some panel of a row has a point."""
+    places = [axes.index(axis) for axis in rest]
+    return any(tuple(key[i] for i in places) == values for side in sides.values() for key in side)
+
+
+def _lines(made: PaperTable, asked: Picture, sides: Mapping[str, Mapping[Key, Interval]]) -> list[str]:
+    """Values of the axis of lines that have a point; one without a name where there is no such axis."""
+    if asked.lines is None:
+        return [""]
+    place = list(made.paper.axes).index(asked.lines)
+    found = {key[place] for side in sides.values() for key in side}
+    return [value for value in made.paper.axes[asked.lines] if value in found]
+
+
+def _points(
+    made: PaperTable, asked: Picture, values: Mapping[Key, Interval], fixed: dict[str, str], line: str
+) -> list[tuple[float, Interval]]:
+    axes = list(made.paper.axes)
+    wanted = fixed | ({asked.lines: line} if asked.lines is not None else {})
+    found = []
+    for key, value in values.items():
+        at = dict(zip(axes, key, strict=True))
+        if all(at[axis] == each for axis, each in wanted.items()):
+            found.append((_place(made, asked, at[asked.x]), value))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _place(made: PaperTable, asked: Picture, value: str) -> float:
+    """A number at itself, a word at its place among the others."""
+    try:
+        return float(value)
+    except ValueError:
+        return float(list(made.paper.axes[asked.x]).index(value))
+
+
+def _scale(axis: Axes, made: PaperTable, asked: Picture) -> None:
+    style.tidy(axis)
+    if asked.log_x:
+        axis.set_xscale("log")
+    if asked.log_y:
+        axis.set_yscale("log")
+    names = {_place(made, asked, value): value for value in made.paper.axes[asked.x]}
+    axis.xaxis.set_major_locator(FixedLocator(_spaced(sorted(names), asked.log_x)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda at, _: names.get(at, "")))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.tick_params(labelsize=7)
+
+
+def _spaced(places: list[float], log: bool) -> list[float]:
+    """Those that have room for their names."""
+    import math
+
+    seen = [math.log(place) if log else place for place in places]
+    room = 0.09 * ((seen[-1] - seen[0]) or 1.0)
+    kept: list[int] = []
+    for i, at in enumerate(seen):
+        if not kept or at - seen[kept[-1]] >= room:
+            kept.append(i)
+    return [places[i] for i in kept]
+
+
+def _line(axis: Axes, points: Iterable[tuple[float, Interval]], look: Look) -> None:
+    shown = list(points)
+    colour: Any = {"color": look.color, "linewidth": 1.1}
+    axis.plot(
+        [at for at, _ in shown],
+        [each.value for _, each in shown],
+        linestyle=look.linestyle,
+        marker=look.marker,
+        markersize=3.5,
+        zorder=3,
+        **colour,
+    )
+    for at, each in shown:
+        if each.low is not None and each.high is not None:
+            axis.plot([at, at], [each.low, each.high], color=look.color, linewidth=0.8, zorder=2)
