@@ -58,7 +58,7 @@ CHANGES = [
     *("remedy=warmup", "remedy=clip_norm", "remedy=[clip_norm,warmup]", "remedy=[warmup,clip_norm]"),
     *("model=recurrent", "model=recurrent cell=lstm", "model=recurrent cell=lstm cell.forget_bias=2"),
     *("model=recurrent recurrent_init=identity", "model=recurrent recurrent_init.gain=0.5", "model=esn"),
-    *("trainer.max_steps=501", "trainer.max_epochs=3", "trainer.max_time=00:00:10:00"),
+    *("trainer.max_steps=501", "trainer.max_epochs=3", "trainer.max_time=00:00:10:00", "trainer.stop_when_solved=true"),
 ]
 
 
@@ -78,6 +78,7 @@ def test_every_scientific_field_changes_the_id(identify):
         (["remedy=none"], ["remedy=[]"]),
         (["depth=4", "seed=3"], ["seed=3", "depth=4"]),
         (["norm=none"], []),
+        (["trainer.stop_when_solved=false"], []),
         (["trainer.devices=2", "trainer.num_nodes=2"], ["trainer=ddp", "trainer.devices=4"]),
         (["trainer=ddp", "trainer.devices=1"], []),
         (["experiment=vanishing_sigmoid"], ["activation=sigmoid", "init=fan_in_uniform", "depth=30"]),

@@ -220,7 +220,17 @@ def budget(config: Config, task: Task) -> Budget:
                 "epochs: set trainer.max_epochs=null and trainer.max_steps, or task.train_size to a number"
             )
         total = trainer.max_epochs * task.steps_per_epoch
-    return Budget(total, trainer.log_every_n_steps, trainer.val_every_n_steps, trainer.checkpoint_every_n_steps)
+    if trainer.stop_when_solved and task.solved is None:
+        raise ConfigError(
+            f"trainer.stop_when_solved=true: task={task.name} has no criterion of being solved: set it to false"
+        )
+    return Budget(
+        total,
+        trainer.log_every_n_steps,
+        trainer.val_every_n_steps,
+        trainer.checkpoint_every_n_steps,
+        until_solved=trainer.stop_when_solved,
+    )
 
 
 def first_line(error: BaseException) -> str:

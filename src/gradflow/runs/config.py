@@ -60,6 +60,7 @@ class Trainer(_Part):
     checkpoint_every_n_steps: Several
     devices: Several
     num_nodes: Several
+    stop_when_solved: bool = False
 
 
 class Hardware(_Part):

@@ -39,9 +39,14 @@ def science(config: Config) -> dict[str, Any]:
     return {
         **{name: values[name] for name in (*FACTORS, *NUMBERS) if values[name] is not None},
         "remedy": [{"name": name, **node} for name, node in values["remedy"].items()],
-        "trainer": {name: values["trainer"][name] for name in BUDGET},
+        "trainer": {name: values["trainer"][name] for name in BUDGET} | _ends_early(config),
         "hardware": {**values["hardware"], "devices": processes(config)},
     }
+
+
+def _ends_early(config: Config) -> dict[str, bool]:
+    """Part of the budget only where it is asked for."""
+    return {"stop_when_solved": True} if config.trainer.stop_when_solved else {}
 
 
 def run_id(config: Config) -> str:

@@ -16,6 +16,8 @@ class Budget:
         total: updates in a run.
         log_every, val_every, checkpoint_every: updates between two of a kind.
         boundaries: numbers of updates after which another objective is trained, rising.
+        until_solved: whether the first validation that meets the task's criterion ends the run, so that a paper's
+            'sequences to success' costs no more than they are.
     """
 
     total: int
@@ -23,6 +25,7 @@ class Budget:
     val_every: int
     checkpoint_every: int
     boundaries: tuple[int, ...] = ()
+    until_solved: bool = False
 
     def logs(self, step: int) -> bool:
         """Whether the mean loss is logged after `step` updates: of one objective, never of two."""

@@ -94,6 +94,7 @@ class Learner(LightningModule):
         self.diverged_at: int | None = None
         self.figures: list[Progress] = []
         self._losses: list[Tensor] = []
+        self._solved = False  # and so at its end; looked at only where the budget says that solving ends a run
         self._data: Data | None = None
         self._generators: list[list[Tensor]] = []
         self._sums: dict[str, Tensor] = {}
@@ -125,6 +126,7 @@ class Learner(LightningModule):
         # Lightning counts from 0 in each process; the step of a resumed run goes on.
         loop = self.trainer.fit_loop.epoch_loop.manual_optimization
         loop.optim_step_progress.total.ready = loop.optim_step_progress.total.completed = self.steps_done
+        self.trainer.should_stop |= self._solved  # killed between its last validation and its end
         self._seed_or_restore_generators()
         self._trained = [p for p in self.parameters() if p.requires_grad]
 
@@ -153,6 +155,8 @@ class Learner(LightningModule):
             optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
             for watcher in self.watchers:
                 watcher(step)
+            for remedy in self._remedies:
+                remedy.begins(step)
             x, y = self.data.train(step, self._param_dtype)
             parts: list[Tensor] = []
             for loss in self._parts_of_loss(stage, x, y):
@@ -257,13 +261,15 @@ class Learner(LightningModule):
     def _report(self, split: str) -> None:
         if self.diverged_at is not None:
             return
-        names = list(self._sums)
-        means = (torch.stack([self._sums[n] for n in names]) / self.data.size(split)).tolist()
-        values = dict(zip(names, means, strict=True))
-        if split == "test" and not all(map(math.isfinite, means)):
+        figures = self.task.figures(self._sums, self.data.size(split))
+        values = dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))
+        if split == "test" and not all(map(math.isfinite, values.values())):
             self.diverged_at = self.steps_done  # the last update broke the weights: the next loss would show it
             return
         self.figures.append(Progress(self.steps_done, split, values))
+        if split == "val" and self.budget.until_solved and self.task.solved is not None:
+            self._solved = self.task.solved.met(values)
+            self.trainer.should_stop |= self._solved
         if split == "val":  # for callbacks that watch a metric
             self.trainer.callback_metrics.update({f"val/{n}": torch.tensor(v) for n, v in values.items()})
 
@@ -275,6 +281,7 @@ class Learner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gradflow_step"] = self.steps_done
+        checkpoint["gradflow_solved"] = self._solved
         # not yet averaged over their interval
         checkpoint["gradflow_losses"] = self._losses_of_all().tolist() if self._losses else []
         mine = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
@@ -285,6 +292,7 @@ class Learner(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps_done = checkpoint["gradflow_step"]
+        self._solved = checkpoint["gradflow_solved"]
         self._losses = [torch.tensor(loss, dtype=torch.float64) for loss in checkpoint["gradflow_losses"]]
         self._generators = checkpoint["gradflow_generators"]
         checkpoint.pop("loops", None)  # Lightning's own counters are tied to epochs cut at the moment of saving
