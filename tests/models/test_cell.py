@@ -92,7 +92,7 @@ def test_a_step_can_be_taken_twice(name):
 
 
 # Those with a fused kernel or a scan; the others go step by step.
-FAST = ("gru", "irnn", "lru", "lstm", "mingru", "minlstm", "rnn", "s4d")
+FAST = ("gru", "irnn", "latch_neuron", "lru", "lstm", "lstm1997", "mingru", "minlstm", "rnn", "s4d")
 
 
 def test_which_cells_have_a_fast_way():

@@ -406,6 +406,16 @@ def test_zero_last_zeroes_the_last_scale_and_no_other(skip):
     assert pooled(network, lambda w: w.last)[0] == pytest.approx(1, rel=0.1)
 
 
+@pytest.mark.parametrize("skip", ["scaled_shortcut", "gated_shortcut"])
+def test_a_branch_that_begins_as_zero_beside_an_altered_shortcut_learns(skip):
+    """The last map has a gradient at once, through the sum; so its block is no longer without a branch."""
+    network = fill(build("resnet", skip, "none"), "zero_last")
+    network(images(2)).square().sum().backward()
+    for block in network.blocks:
+        assert (block.branch.maps[-1].weight == 0).all()
+        assert block.branch.maps[-1].weight.grad.abs().sum() > 0
+
+
 def test_zero_last_of_pre_activated_blocks_zeroes_the_last_weight():
     network = fill(build("resnet", "preact_residual", "batch"), "zero_last")
     assert pooled(network, lambda w: w.last)[0] == 0

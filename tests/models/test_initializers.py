@@ -24,6 +24,8 @@ SPREAD_OF_KURTOSIS = {UNIFORM: 9 - 4 * 9 / 5 * 27 / 7 + 4 * (9 / 5) ** 3 - (9 / 
 # id: name, keys, variance from (fan_in, fan_out), kurtosis
 RANDOM = {
     "fan_in_uniform": ("fan_in_uniform", {}, lambda i, _: 1 / (3 * i), UNIFORM),
+    "uniform": ("uniform", {}, lambda *_: 0.01 / 3, UNIFORM),
+    "uniform 0.5": ("uniform", {"bound": 0.5}, lambda *_: 0.25 / 3, UNIFORM),
     "gaussian": ("gaussian", {}, lambda *_: 1e-4, NORMAL),
     "gaussian 0.3": ("gaussian", {"std": 0.3}, lambda *_: 0.09, NORMAL),
     "lecun_normal": ("lecun_normal", {}, lambda i, _: 1 / i, NORMAL),

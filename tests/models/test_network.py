@@ -23,7 +23,7 @@ SHAPE = (2, 8, 8)
 MODELS = {"mlp": mlp, "convnet": convnet, "resnet": resnet, "transformer_encoder": transformer_encoder}
 NORMS = ["none", "batch", "layer", "group", "rms", "weight_norm", "spectral", "scaled_weight_standardization"]
 SKIPS = ["none", "residual", "preact_residual", "scaled_residual", "rezero", "skipinit", "fixup_scalar"]
-SKIPS += ["highway", "dense", "stochastic_depth", "deepnorm"]
+SKIPS += ["highway", "dense", "stochastic_depth", "deepnorm", "scaled_shortcut", "gated_shortcut"]
 REFUSED = {("resnet", "highway"), ("transformer_encoder", "dense"), ("transformer_encoder", "fixup_scalar")}
 BUILT = [(model, skip) for model in MODELS for skip in SKIPS if (model, skip) not in REFUSED]
 

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -404,29 +399,11 @@ def test_one_example_of_several_positions_is_a_batch():
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, in_two_processes: Callable[..., list[Any]]
+) -> list[dict[str, dict[str, Any]]]:
     """What rank 0 and rank 1 found."""
-    folder = tmp_path_factory.mktemp("pair")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    together = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, processes.__file__, folder / f"{rank}.pt"],
-            env={**os.environ, **together, "RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / f"{rank}.txt").open("w"),
-        )
-        for rank in range(2)
-    ]
-    try:
-        codes = [process.wait(timeout=120) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert codes == [0, 0], "\n".join(Path(folder / f"{rank}.txt").read_text()[-2000:] for rank in range(2))
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    return in_two_processes(processes.__file__, tmp_path_factory.mktemp("pair"), 120)
 
 
 class Theirs(nn.Module):

@@ -249,6 +249,23 @@ def test_stochastic_depth_takes_a_share_of_each_layer():
     torch.testing.assert_close(network(x), network.head(h), rtol=0, atol=1e-12)
 
 
+def test_gates_and_projections_on_the_shortcuts_around_layers():
+    """(1 − g) h + F(h), and S h + F(h), where no shape changes."""
+    for skip in (
+        partial(skips.gated_shortcut, gate="shortcut_only", gate_bias=0.5),
+        partial(skips.residual, shortcut="projection_everywhere"),
+    ):
+        network, x = build(gru, skip=skip), drawn(B, T, F)
+        h = network.stem(x)
+        for block in network.blocks:
+            if hasattr(block, "gate"):
+                carried = h / (1 + torch.exp(h @ block.gate.weight.T + block.gate.bias))
+            else:
+                carried = h @ block.shortcut.weight.T + block.shortcut.bias
+            h = carried + layers(block)[0](h)
+        torch.testing.assert_close(network(x), network.head(h), rtol=0, atol=1e-12)
+
+
 def test_rezero_begins_as_the_encoder_alone():
     parts = Parts(3, H, activations.tanh, norms.none, skips.rezero, cell=lstm)
     network = recurrent((T, F), K, parts).double()

@@ -131,6 +131,19 @@ EQUATIONS: dict[str, tuple[Callable, Equation]] = {
         lambda b, x, i: torch.tanh(x + SURVIVAL[i] * b.bare(x)),
     ),
     "deepnorm": (skips.deepnorm, lambda b, x, _: b.norm(0, 2**0.25 * x + b.without_norm(x))),
+    "scaled_shortcut": (skips.scaled_shortcut, lambda b, x, _: torch.tanh(0.5 * x + 0.5 * b.bare(x))),
+    "scaled_shortcut 0.3 2 and dropout at evaluation": (
+        partial(skips.scaled_shortcut, shortcut_scale=0.3, branch_scale=2, dropout=0.5),
+        lambda b, x, _: torch.tanh(0.3 * x + 2 * b.bare(x)),
+    ),
+    "gated_shortcut": (
+        skips.gated_shortcut,
+        lambda b, x, _: torch.tanh(b.gate(x) * b.bare(x) + (1 - b.gate(x)) * x),
+    ),
+    "gated_shortcut shortcut_only": (
+        partial(skips.gated_shortcut, gate="shortcut_only", gate_bias=0.0),
+        lambda b, x, _: torch.tanh(b.bare(x) + (1 - b.gate(x)) * x),
+    ),
 }
 
 
@@ -168,9 +181,10 @@ def test_dense_gives_what_it_read_and_its_own_features(maps):
 
 
 PREACTIVATED = {"preact_residual", "scaled_residual", "skipinit", "dense"}
+OTHERS = ["none", "residual", "fixup_scalar", "rezero", "highway", "deepnorm", "scaled_shortcut", "gated_shortcut"]
 
 
-@pytest.mark.parametrize("name", ["none", "residual", "fixup_scalar", "rezero", "highway", "deepnorm", *PREACTIVATED])
+@pytest.mark.parametrize("name", [*OTHERS, *PREACTIVATED])
 def test_stem_and_head_around_it(name):
     """Pre-activated blocks take the bare map of the stem and leave norm and activation to the head."""
     network = scrambled(mlp((3,), 2, parts(skip=getattr(skips, name), norm=norms.layer)))
@@ -273,6 +287,111 @@ def test_initialisers_leave_a_highway_s_bias_and_a_residual_s_scalars(name):
     initialize(network, initializers.he_normal, stream(0, "init"))
     after = {n: p for n, p in network.named_parameters() if p.ndim < 2}
     assert all(torch.equal(p, before[n]) for n, p in after.items())
+
+
+# --- shortcuts that are no identities: He et al. 2016b, section 3.1 ---------------------------------------------
+
+
+def of_resnet(skip: Callable, norm: Callable = norms.layer) -> Network:
+    """Three blocks, the second and third of which double the channels and halve the size."""
+    return scrambled(resnet((3, 8, 8), 2, parts(3, skip=skip, norm=norm)))
+
+
+def option_a(block: Block, x: Tensor) -> Tensor:
+    """By hand: every second position, and zeros for new channels."""
+    if isinstance(block.shortcut, nn.Identity):
+        return x
+    return torch.cat([x[:, :, ::2, ::2], torch.zeros_like(x[:, :, ::2, ::2])], dim=1)
+
+
+@pytest.mark.parametrize("gate", ["exclusive", "shortcut_only"])
+def test_a_gate_is_a_1_by_1_convolution_with_the_block_s_stride(gate):
+    """Eqs. of figure 2 c and d, in a ResNet, across both changes of shape."""
+    network = of_resnet(partial(skips.gated_shortcut, gate=gate))
+    x = network.stem(torch.randn(2, 3, 8, 8, generator=stream(1), dtype=torch.float64))
+    for block, (width, stride) in zip(network.blocks, [(4, 1), (8, 2), (16, 2)], strict=True):
+        assert block.gate.weight.shape == (width, x.shape[1], 1, 1)
+        assert block.gate.role == "gate"
+        z = torch.einsum("oi,bihw->bohw", block.gate.weight[:, :, 0, 0], x[:, :, ::stride, ::stride])
+        g = 1 / (1 + torch.exp(-z - block.gate.bias[:, None, None]))
+        added = block.branch(x)
+        out = (g * added if gate == "exclusive" else added) + (1 - g) * option_a(block, x)
+        torch.testing.assert_close(block(x), torch.tanh(out), rtol=1e-12, atol=1e-12)
+        x = block(x)
+
+
+@pytest.mark.parametrize("gate", ["exclusive", "shortcut_only"])
+@pytest.mark.parametrize("maps", [1, 2])
+def test_a_gate_s_ends(maps, gate):
+    """Open for x (g = 0): φ(x), or a residual block; closed (g = 1): φ(F(x)), which is a plain net, for both."""
+    skip = partial(skips.gated_shortcut, gate=gate)
+    opened, closed = (blocks(maps, partial(skip, gate_bias=bias))[0] for bias in (-1e3, 1e3))
+    x = inputs(maps)
+    f = ByHand(opened).bare(x)
+    torch.testing.assert_close(opened(x), torch.tanh(x if gate == "exclusive" else x + f), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(closed(x), torch.tanh(ByHand(closed).bare(x)), rtol=1e-12, atol=1e-12)
+
+
+def test_a_gate_begins_with_its_bias_also_where_other_maps_have_none():
+    network = resnet((3, 8, 8), 2, parts(3, skip=skips.gated_shortcut))
+    initialize(network, initializers.he_normal, stream(0, "init"))
+    for block in network.blocks:
+        assert (block.gate.bias == -6).all()
+        assert block.gate.weight.abs().sum() > 0
+        assert all(linear.bias is None for linear in block.branch.maps)
+
+
+def test_scales_of_1_are_a_residual_block():
+    ours, theirs = (
+        of_resnet(skip)
+        for skip in (partial(skips.scaled_shortcut, shortcut_scale=1.0, branch_scale=1.0), skips.residual)
+    )
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 8, 8, generator=stream(1), dtype=torch.float64)
+    assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_constants_on_post_activated_shortcuts_multiply_the_gradient_by_their_power(scale):
+    """Eq. 8 with F = 0 and no activation."""
+    skip = partial(skips.scaled_shortcut, shortcut_scale=scale)
+    network = mlp((3,), 2, parts(10, skip=skip, activation=activations.linear)).double()
+    x = h = inputs(1)
+    for block in network.blocks:
+        h = block(h)
+    (gradient,) = torch.autograd.grad(h.sum(), x)
+    torch.testing.assert_close(gradient, torch.full_like(x, scale**10), rtol=1e-12, atol=0)
+
+
+def test_dropout_on_the_shortcut_alone():
+    """While training, each carried unit is 0 or λ/(1 − p) of itself, p of them 0; the branch is whole."""
+    p, scale = 0.25, 0.75
+    skip = partial(skips.scaled_shortcut, shortcut_scale=scale, branch_scale=1.0, dropout=p)
+    chosen = parts(1, 2000, skip, activation=activations.linear)
+    block = mlp((3,), 2, chosen).blocks[0].train()
+    nn.init.ones_(block.branch.maps[0].bias)  # weights are 0: F = 1
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        carried = block(torch.full((3, 2000), 2.0)) - 1
+    dropped = carried == 0
+    assert torch.equal(carried[~dropped], torch.full_like(carried[~dropped], 2 * scale / (1 - p)))
+    assert abs(dropped.double().mean() - p) < SIGMAS * math.sqrt(p * (1 - p) / carried.numel())
+
+
+@pytest.mark.parametrize(("norm", "normalised"), [(norms.layer, True), (norms.none, False)])
+def test_projections_everywhere_are_1_by_1_convolutions_in_every_block(norm, normalised):
+    """Option C of He et al. 2016: φ(N(S x) + F(x)), S with the block's stride."""
+    network = of_resnet(partial(skips.residual, shortcut="projection_everywhere"), norm)
+    x = network.stem(torch.randn(2, 3, 8, 8, generator=stream(1), dtype=torch.float64))
+    for block, stride in zip(network.blocks, [1, 2, 2], strict=True):
+        (linear,) = (m for m in block.shortcut.modules() if isinstance(m, Conv2d))
+        assert linear.role == "shortcut"
+        carried = torch.einsum("oi,bihw->bohw", linear.weight[:, :, 0, 0], x[:, :, ::stride, ::stride])
+        if normalised:
+            own = block.shortcut[1]
+            carried = functional.group_norm(carried, 1, own.weight, own.bias, own.eps)
+        torch.testing.assert_close(block(x), torch.tanh(carried + block.branch(x)), rtol=1e-12, atol=1e-12)
+        x = block(x)
 
 
 # --- depth --------------------------------------------------------------------------------------------------------

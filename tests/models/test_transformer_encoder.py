@@ -165,6 +165,18 @@ SUBLAYERS: dict[str, tuple[Callable, str | None, Callable, Callable]] = {
         norms.layer,
         lambda x, s, n, k: torch.sigmoid(k.gate(x)) * s(n(x)) + (1 - torch.sigmoid(k.gate(x))) * x,
     ),
+    "shortcut-only gate pre": (
+        partial(skips.gated_shortcut, gate="shortcut_only"),
+        "pre",
+        norms.layer,
+        lambda x, s, n, k: s(n(x)) + (1 - torch.sigmoid(k.gate(x))) * x,
+    ),
+    "projection everywhere post": (
+        partial(skips.residual, shortcut="projection_everywhere"),
+        "post",
+        norms.layer,
+        lambda x, s, n, k: n(x @ k.shortcut.weight.T + k.shortcut.bias + s(x)),
+    ),
 }
 
 

@@ -70,7 +70,7 @@ def test_roles_branches_layers_and_last_maps(model, skip):
     roles = [weight.role for weight in found.values()]
     assert roles.count("stem") == roles.count("head") == 1
     assert roles.count("block") == branches * maps
-    assert roles.count("gate") == (branches if skip == "highway" else 0)
+    assert roles.count("gate") == (branches if skip in ("highway", "gated_shortcut") else 0)
     assert roles.count("query_key") == (2 * depth if model == "transformer_encoder" else 0)
     assert roles.count("shortcut") == (2 if (model, skip) == ("resnet", "deepnorm") else 0)
     assert len(roles) == sum(roles.count(r) for r in ("stem", "head", "block", "gate", "query_key", "shortcut"))
@@ -91,6 +91,14 @@ def test_projections_are_shortcuts_where_the_shape_changes(skip):
     shapes = [tuple(w.tensor.shape) for w in found.values() if w.role == "shortcut"]
     assert shapes == [(32, 16, 1, 1), (64, 32, 1, 1)]
     assert sum(w.last for w in found.values()) == 6
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_projections_everywhere_are_one_shortcut_a_branch(model):
+    """Whatever the shapes; weights of a norm go onto them too."""
+    found = described(build(model, "residual", "weight_norm", shortcut="projection_everywhere"))
+    branches = 2 * DEPTH[model] if model == "transformer_encoder" else DEPTH[model]
+    assert sum(w.role == "shortcut" for w in found.values()) == branches
 
 
 def test_the_paths_of_an_encoder_layer():
@@ -137,6 +145,7 @@ def test_the_last_map_is_the_last_that_runs(model, skip):
     [
         ("resnet", "residual"),
         ("resnet", "stochastic_depth"),
+        ("resnet", "gated_shortcut"),
         ("convnet", "residual"),
         ("mlp", "highway"),
         ("mlp", "rezero"),

@@ -80,6 +80,7 @@ def everything(rank: int) -> dict[str, dict[str, Any]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    os.environ["RANK"] = os.environ["LOCAL_RANK"]
     torch.distributed.init_process_group("gloo")
     torch.save(everything(int(os.environ["RANK"])), sys.argv[1])
     torch.distributed.destroy_process_group()

@@ -2,7 +2,7 @@
 
 An initialiser changes numbers, never shapes, so that the cells are covered in three ways: every model × activation ×
 norm × skip trains a step, small but for real; every init fills every model × norm × skip that
-admits it; and 150 cells of the whole product, drawn with a seed, pass preflight on the meta device and train a step.
+admits it; and 75 cells of the whole product, drawn with a seed, pass preflight on the meta device and train a step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WORDS["model"] = list(pairs.FEED_FORWARD)  # those of sequences: test_combinatio
 DEPTH = {"mlp": 2, "convnet": 2, "resnet": 3, "transformer_encoder": 1}  # the smallest that has all there is to see
 WAYS_OUT = ("use ", "choose ", "set ", "needs ", "must ")
 ERRORS = (ConfigError, ValueError, TypeError, RuntimeError, NotImplementedError)
-RANDOM_CELLS = 150
+RANDOM_CELLS = 75
 QUADRATIC = ("squared_relu", "swiglu")  # a signal of size s becomes one of s²: without a norm six layers overflow
 
 

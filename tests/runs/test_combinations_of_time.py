@@ -118,9 +118,10 @@ def test_every_init_fills_every_cell(recurrent, cell):
 @pytest.mark.parametrize("task", [t for t in words("task") if t not in ("gaussian_teacher",)])
 def test_every_task_of_sequences_goes_with_every_model_that_takes_them(compose, task):
     """On the meta device: some have hundreds of steps."""
-    images = task in ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+    images = task in ("digits", "mnist", "binary_mnist", "fashion_mnist", "cifar10", "cifar100")
     view = ["task.view=sequence"] if images else []
-    for model in (["model=recurrent", "cell=lstm"], ["model=esn"], ["model=recurrent", "model.bidirectional=true"]):
+    models = (["model=recurrent", "cell=lstm"], ["model=esn"], ["model=recurrent", "model.bidirectional=true"])
+    for model in (*models, ["model=tcn"]):
         config = compose.config([*SMALL, f"task={task}", *view, *model])
         assert preflight(config) == []
 

@@ -31,10 +31,20 @@ COMPANIONS = {
     ("skip", "deepnorm"): ["norm=layer"],
     ("norm", "instance"): ["model=convnet"],
     ("remedy", "omega"): ["cell=rnn"],
+    ("remedy", "gradient_flossing"): ["cell=rnn"],
+    ("model", "recurrent_state"): ["width=4"],
 }
 SEQUENCES = ["task=temporal_order", "model=recurrent"]  # for groups, and remedies, of the time axis
-RECURRENT = ("copying", "mackey_glass", "narma10", "multiplication", "two_sequence")  # tasks for such models alone
-OF_TIME = ("tbptt", "horizon", "omega", "recurrent_l1", "recurrent_l2", "spectral_clipping")
+RECURRENT = (
+    "copying",
+    "mackey_glass",
+    "narma10",
+    "multiplication",
+    "two_sequence",
+    "memory_capacity",
+    "delayed_xor",
+)  # tasks for such models alone
+OF_TIME = ("tbptt", "horizon", "omega", "recurrent_l1", "recurrent_l2", "spectral_clipping", "gradient_flossing")
 VALUES = [(group, value) for group in GROUPS for value in files(group)]
 
 
@@ -70,8 +80,8 @@ def companions(group: str, value: str) -> list[str]:
     chosen = COMPANIONS.get((group, value), [])
     if group in ("cell", "recurrent_init") or value in OF_TIME:
         return [*SEQUENCES, *chosen]
-    if value in ("recurrent", "esn"):
-        return SEQUENCES[:1]
+    if value in ("recurrent", "recurrent_state", "esn", "tcn"):
+        return [*SEQUENCES[:1], *chosen]
     recurrent = group == "task" and value in RECURRENT
     return [*chosen, "model=recurrent"] if recurrent else chosen
 

@@ -20,6 +20,7 @@ NETWORKS = [
     "depth=2 width=8 model=recurrent task=adding task.length=12 remedy=[tbptt]",
     "depth=2 width=8 model=recurrent cell=s4d task=adding task.length=12",
     "depth=1 width=8 model=esn task=adding task.length=12",
+    "depth=2 width=8 model=tcn task=adding task.length=12 skip=residual norm=weight_norm",
     "depth=2 width=8 task=adding",
 ]
 OTHERS = [

@@ -7,6 +7,7 @@ import signal
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,9 @@ def test_no_secret_of_the_environment_is_in_any_file(baseline, secrets):
     files = [file for folder in (baseline.shell.runs, baseline.folder) for file in folder.rglob("*") if file.is_file()]
     assert {".wandb", ".log", ".json", ".yaml", ".parquet", ".html"} <= {file.suffix for file in files}
     for name, secret in secrets.items():
-        assert [file for file in files if secret.encode() in file.read_bytes()] == [], name
+        for file in files:
+            with suppress(FileNotFoundError):  # another process's test was just writing it: it has its own name now
+                assert secret.encode() not in file.read_bytes(), (name, file)
         assert secret not in baseline.output
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gradflow.tasks.binary_mnist import binary_mnist
 from gradflow.tasks.cifar10 import cifar10
 from gradflow.tasks.cifar100 import cifar100
 from gradflow.tasks.classification import Classification
@@ -21,6 +22,7 @@ from gradflow.tasks.task import Task
 TASKS = {
     "digits": (digits, 1077, 64, 10, (1, 8, 8)),
     "mnist": (mnist, 55_000, 128, 10, (1, 28, 28)),
+    "binary_mnist": (binary_mnist, 55_000, 128, 10, (1, 28, 28)),
     "fashion_mnist": (fashion_mnist, 55_000, 128, 10, (1, 28, 28)),
     "cifar10": (cifar10, 45_000, 128, 10, (3, 32, 32)),
     "cifar100": (cifar100, 45_000, 128, 100, (3, 32, 32)),

@@ -15,6 +15,7 @@ from gradflow.tasks.copying import copying
 from gradflow.tasks.draws import BLOCK
 from gradflow.tasks.generated import Generated, block_lengths
 from gradflow.tasks.latch import latch
+from gradflow.tasks.latch_level import latch_level
 from gradflow.tasks.mackey_glass import MOMENTS, mackey_glass
 from gradflow.tasks.multiplication import multiplication
 from gradflow.tasks.narma10 import MEAN, narma10
@@ -34,6 +35,7 @@ FIXED: dict[str, Callable[..., Generated]] = {
     "temporal_order pascanu2013 2": lambda **keys: temporal_order(length=20, **keys),
     "temporal_order pascanu2013 3": lambda **keys: temporal_order(length=20, symbols=3, **keys),
     "latch": lambda **keys: latch(length=12, **keys),
+    "latch_level": lambda **keys: latch_level(length=12, **keys),
     "parity": lambda **keys: parity(length=9, **keys),
     "mackey_glass": lambda **keys: mackey_glass(length=60, washout=10, **keys),
     "mackey_glass 84": lambda **keys: mackey_glass(length=60, washout=10, horizon=84, squash=True, delay=30, **keys),
@@ -277,7 +279,7 @@ def guess(name: str, task: Generated, y: Tensor) -> Tensor:
         return outputs
     if name == "mackey_glass 84":
         return torch.full_like(y, MOMENTS[30, True][0])
-    means = {"mackey_glass": MOMENTS[17, False][0], "narma10": MEAN, "adding urnn": 1.0}
+    means = {"mackey_glass": MOMENTS[17, False][0], "narma10": MEAN, "adding urnn": 1.0, "latch_level": 0.0}
     return torch.full_like(y, means.get(name, 0.5) if name != "multiplication" else multiplication_mean(40))
 
 

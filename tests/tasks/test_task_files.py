@@ -31,8 +31,14 @@ def model(file: Path):
 def test_the_tasks():
     vectors_and_images = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "gaussian_teacher"}
     classics = {"adding", "multiplication", "copying", "temporal_order", "latch", "two_sequence", "parity"}
-    series = {"mackey_glass", "narma10"}
-    images_in_time = {"sequential_mnist", "permuted_mnist", "sequential_cifar10", "noise_padded_cifar10"}
+    series = {"mackey_glass", "narma10", "memory_capacity", "delayed_xor"}
+    images_in_time = {
+        "sequential_mnist",
+        "permuted_mnist",
+        "sequential_cifar10",
+        "noise_padded_cifar10",
+        "rotated_mnist_columns",
+    }
     assert vectors_and_images | classics | series | images_in_time <= {file.stem for file in FILES}
 
 
@@ -70,6 +76,9 @@ def test_a_file_holds_every_parameter_and_its_default(file):
         ("mackey_glass", "delay", 18),
         ("mackey_glass", "horizon", 0),
         ("narma10", "washout", -1),
+        ("memory_capacity", "delays", 0),
+        ("delayed_xor", "delay", 0),
+        ("rotated_mnist_columns", "rotations", [400.0]),
         ("permuted_mnist", "permutation_seed", None),
         ("sequential_cifar10", "by", "column"),
         ("noise_padded_cifar10", "length", 0),

@@ -17,6 +17,7 @@ from torchvision.datasets import CIFAR10, CIFAR100, MNIST
 
 from gradflow.errors import ConfigError
 from gradflow.tasks import torchvision_data
+from gradflow.tasks.binary_mnist import binary_mnist
 from gradflow.tasks.cifar10 import cifar10
 from gradflow.tasks.cifar100 import cifar100
 from gradflow.tasks.fashion_mnist import fashion_mnist
@@ -78,6 +79,7 @@ def test_colour_images_get_their_channels_first():
 
 LOOKED_FOR = {
     mnist: "MNIST/raw/train-images-idx3-ubyte",
+    binary_mnist: "MNIST/raw/train-images-idx3-ubyte",
     fashion_mnist: "FashionMNIST/raw/train-images-idx3-ubyte",
     cifar10: "cifar-10-batches-py/data_batch_1",
     cifar100: "cifar-100-python/train",

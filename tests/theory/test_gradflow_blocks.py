@@ -46,6 +46,12 @@ CASES = {
         Plain(relu, 2.0, norm=batch),
         Residual(relu, 2.0, norm=batch),
     ),
+    "scaled shortcut": (
+        norms.none,
+        partial(skips.scaled_shortcut, shortcut_scale=0.9, branch_scale=0.7),
+        he,
+        Residual(relu, 2.0, branch_scale=0.7, shortcut_scale=0.9),
+    ),
     "fixup's scalars": (norms.none, skips.fixup_scalar, he, Residual(relu, 2.0)),
     "pre-activated": (norms.none, skips.preact_residual, Linear(2.0), PreactResidual(relu, 2.0)),
     "pre-activated, batch norm": (

@@ -1,8 +1,9 @@
 """ResNet-20 on the real CIFAR-10: golden loss curves.
 
 Twenty steps in float64 are the same everywhere but for rounding: any change of model, initialisation, data order,
-augmentation or optimiser shows in the sixth digit. Two hundred steps in float32 are chaotic: rounding errors grow until
-means over 20 steps differ by 3 % (measured by changing the initial weights by 3e-7), so that they are compared to 8 %.
+augmentation or optimiser shows in the sixth digit. Two hundred steps in float32, of which the test takes the first
+hundred, are chaotic: rounding errors grow until means over 20 steps differ by 3 % (measured by changing the initial
+weights by 3e-7), so that they are compared to 8 %.
 
     python tests/training/test_golden_resnet.py        # prints the curves anew, after a change that is meant
 """
@@ -34,8 +35,8 @@ from gradflow.training.schedulers import step as divided_twice
 FILE = Path(__file__).with_name("golden_resnet.json")
 
 
-def curve(folder: Path, dtype: torch.dtype, batch: int, steps: int, every: int) -> list[float]:
-    """Mean training loss of every `every` steps, by gradflow's own learner on one thread."""
+def curve(folder: Path, dtype: torch.dtype, batch: int, steps: int, every: int, until: int = -1) -> list[float]:
+    """Mean training loss of every `every` steps, by gradflow's own learner on one thread; `until`: of so many."""
     quiet()
     torch.set_num_threads(1)
     task = cifar10(batch_size=batch, augment=True)
@@ -47,6 +48,7 @@ def curve(folder: Path, dtype: torch.dtype, batch: int, steps: int, every: int) 
     learner = Learner(network, task, lambda *_: data, make, divided_twice, budget)
     trainer = Trainer(
         max_epochs=-1,
+        max_steps=until,
         accelerator="cpu",
         logger=False,
         limit_val_batches=0,
@@ -67,8 +69,10 @@ TOLERANCE = dict(zip(CURVES, (1e-6, 0.08), strict=True))
 
 @pytest.mark.parametrize("name", CURVES)
 def test_the_curve_is_the_golden_one(data_dir, name):
-    measured = CURVES[name](Path(data_dir))
-    assert measured == pytest.approx(json.loads(FILE.read_text())[name], rel=TOLERANCE[name])
+    """In float32 of the first hundred steps, before the learning rate is divided; the float64 curve sees that."""
+    measured = CURVES[name](Path(data_dir), until=100)
+    assert len(measured) == {"float64": 20, "float32": 5}[name[:7]]
+    assert measured == pytest.approx(json.loads(FILE.read_text())[name][: len(measured)], rel=TOLERANCE[name])
 
 
 def test_the_golden_curve_falls():

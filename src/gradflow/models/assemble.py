@@ -50,13 +50,17 @@ def assemble(
     if getattr(blocks[0], "preactivated", False):
         stem = linear = make(features, width)
         attach(parts.norm(width), linear)  # a normalisation of weights; one of activations comes with block 0
-        activation, norm = parts.activation(), parts.norm(now)
-        ending = [norm if acts_on_activations(norm) else None, activation, parts.drop()]
-        now = units_out(activation, now)
+        ending, now = closing(parts, now)
     else:
         stem = layer(parts, make, features, width, position)
     head = [module for module in (*ending, *pool, Linear(now, outputs)) if module is not None]
     return Network(nn.Sequential(*before, stem), blocks, nn.Sequential(*head))
+
+
+def closing(parts: Parts, width: int) -> tuple[list[nn.Module | None], int]:
+    """What the head of pre-activated blocks begins with: norm, activation and dropout; and the features it gives."""
+    activation, norm = parts.activation(), parts.norm(width)
+    return [norm if acts_on_activations(norm) else None, activation, parts.drop()], units_out(activation, width)
 
 
 class MeanOverPositions(nn.Module):

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradflow.models.initializers import LSUV_TOLERANCE, lsuv
-from gradflow.models.layers import Conv2d, Linear, Reparametrization
+from gradflow.models.layers import Conv1d, Map, Reparametrization
 from gradflow.models.weights import Weight, weights
 
 
@@ -48,7 +48,7 @@ def initialize(
             reset = getattr(module, "reset", None)
             if callable(reset) and not isinstance(module, Reparametrization):
                 reset(generator)
-            if isinstance(module, Linear | Conv2d) and module.reparametrization is not None:
+            if isinstance(module, Map) and module.reparametrization is not None:
                 module.reparametrization.reset(module.weight)
         tolerance = _tolerance(init)
         if tolerance is not None:
@@ -69,7 +69,7 @@ def unit_variance(network: nn.Module, x: Tensor, tolerance: float) -> None:
 
 
 def _divide(tolerance: float, module: nn.Module, _: Any, out: Tensor) -> Tensor | None:
-    assert isinstance(module, Linear | Conv2d)
+    assert isinstance(module, Map)
     variance = float(out.double().var())
     if not math.isfinite(variance) or variance == 0 or abs(variance - 1) <= tolerance:
         return None
@@ -78,13 +78,14 @@ def _divide(tolerance: float, module: nn.Module, _: Any, out: Tensor) -> Tensor 
         module.reparametrization.reset(module.weight)
     if module.bias is None:
         return out / math.sqrt(variance)
-    shift = module.bias.view(-1, 1, 1) if out.ndim == 4 else module.bias  # a gate's bias stays as it is
+    positions = out.ndim - 2 if out.ndim == 4 or isinstance(module, Conv1d) else 0  # those of tokens come before units
+    shift = module.bias.view(-1, *[1] * positions)  # a gate's bias stays as it is
     return (out - shift) / math.sqrt(variance) + shift
 
 
 @contextmanager
 def _hooks(network: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[None]:
-    handles = [m.register_forward_hook(hook) for m in network.modules() if isinstance(m, Linear | Conv2d)]
+    handles = [m.register_forward_hook(hook) for m in network.modules() if isinstance(m, Map)]
     try:
         yield
     finally:

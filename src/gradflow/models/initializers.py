@@ -31,6 +31,15 @@ def fan_in_uniform(weight: Weight, generator: Generator, /) -> None:
     _uniform(weight, 1 / math.sqrt(3 * weight.fan_in), generator)
 
 
+def uniform(weight: Weight, generator: Generator, /, *, bound: Positive = 0.1) -> None:
+    """U[−bound, bound], variance bound²/3, whatever the fans.
+
+    Args:
+        bound: 0.1 as in Hochreiter & Schmidhuber 1997, experiments 3 to 6.
+    """
+    weight.tensor.uniform_(-bound, bound, generator=generator)
+
+
 def gaussian(weight: Weight, generator: Generator, /, *, std: Positive = 0.01) -> None:
     """N(0, σ²), whatever the fans.
 
@@ -115,7 +124,7 @@ def delta_orthogonal(weight: Weight, generator: Generator, /, *, gain: Gain = 1.
     """
     units, width = weight.tensor.shape[:2]
     weight.tensor.zero_()
-    _centre(weight.tensor).copy_(_gain(weight, gain) * orthonormal(units, width, generator))
+    _centre(weight).copy_(_gain(weight, gain) * orthonormal(units, width, generator))
 
 
 def identity(weight: Weight, generator: Generator, /, *, gain: Positive = 1.0) -> None:
@@ -128,7 +137,7 @@ def identity(weight: Weight, generator: Generator, /, *, gain: Positive = 1.0) -
         glorot_uniform(weight, generator)
         return
     weight.tensor.zero_()
-    _centre(weight.tensor).copy_(gain * torch.eye(*weight.tensor.shape[:2], dtype=torch.float64))
+    _centre(weight).copy_(gain * torch.eye(*weight.tensor.shape[:2], dtype=torch.float64))
 
 
 def sparse(weight: Weight, generator: Generator, /, *, connections: Several = 15, std: Positive = 1.0) -> None:
@@ -253,8 +262,9 @@ def _fan(weight: Weight, fan: str) -> int:
     return weight.fan_in if fan == "in" else weight.fan_out
 
 
-def _centre(tensor: Tensor) -> Tensor:
-    """The matrix at the middle of a kernel, or the matrix itself."""
+def _centre(weight: Weight) -> Tensor:
+    """The matrix at the middle of a kernel, of a causal one at its end, which is the present; or the matrix itself."""
+    tensor = weight.tensor
     for size in tensor.shape[2:]:
-        tensor = tensor[:, :, size // 2]
+        tensor = tensor[:, :, size - 1 if weight.causal else size // 2]
     return tensor

@@ -91,7 +91,52 @@ class Conv2d(nn.Conv2d):
         return out
 
 
-Map = Linear | Conv2d
+class Conv1d(nn.Conv1d):
+    """`torch.nn.Conv1d` without padding that leaves its weights to gradflow's initialisers, as `Linear` does.
+
+    It takes [B, channels, T] like torch's; `Causal` puts it into a row of modules that pass tokens on.
+
+    Args:
+        units_in, units_out: channels.
+        kernel_size: taps; the last one is the present.
+        dilation: steps from one tap to the next.
+        bias: whether there is one.
+    """
+
+    role: Role = "map"
+
+    def __init__(
+        self, units_in: int, units_out: int, kernel_size: int = 1, dilation: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(units_in, units_out, kernel_size, dilation=dilation, bias=bias)
+        self.reparametrization: Reparametrization | None = None
+
+    def reset_parameters(self) -> None:
+        _zero(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self._conv_forward(x, effective_weight(self), self.bias)
+        return out
+
+
+class Causal(nn.Module):
+    """Tokens [B, T, F] through a convolution over time that sees the present and the past: [B, T, units].
+
+    Before the first step there are zeros.
+    """
+
+    def __init__(self, convolution: Conv1d) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.past = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
+
+    def forward(self, x_BTF: Tensor) -> Tensor:
+        x_BFT = functional.pad(x_BTF.transpose(1, 2), (self.past, 0))
+        out: Tensor = self.convolution(x_BFT).transpose(1, 2)
+        return out
+
+
+Map = Linear | Conv1d | Conv2d
 
 
 def effective_weight(linear: Map) -> Tensor:
@@ -137,7 +182,7 @@ class Branch(nn.Sequential):
         return scale if isinstance(scale, Tensor) else None
 
 
-def _zero(linear: nn.Linear | nn.Conv2d) -> None:
+def _zero(linear: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
     nn.init.zeros_(linear.weight)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)

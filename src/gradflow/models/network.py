@@ -22,9 +22,11 @@ class Network(nn.Module):
 
     Attributes:
         any_length: whether inputs are sequences [batch, steps, features] of any length.
+        has_states: whether layers of a network of any length carry a state from step to step; convolutions do not.
     """
 
     any_length: bool = False
+    has_states: bool = True
 
     def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], head: nn.Module) -> None:
         super().__init__()

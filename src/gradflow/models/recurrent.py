@@ -131,9 +131,9 @@ class _LayerUnit:
         return self.parts.norm(self.width_out)
 
     def shortcut(self, kind: Shortcut, *, normalized: bool = True) -> nn.Module:
-        if not self.changes_shape:
+        if not self.changes_shape and kind != "projection_everywhere":
             return nn.Identity()
-        if kind == "projection":
+        if kind in ("projection", "projection_everywhere"):
             linear = Linear(self.width_in, self.width_out)
             linear.role = "shortcut"
             return linear
@@ -145,7 +145,7 @@ class _LayerUnit:
     def halve(self) -> nn.Module:
         return nn.Identity()
 
-    def gate(self) -> Map:
+    def gate(self, *, pointwise: bool = False) -> Map:
         linear = Linear(self.width_in, self.width_out)
         linear.role = "gate"
         return linear

@@ -7,12 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gradflow.checked import NonNegative, Positive, Share
+from gradflow.checked import BelowOne, NonNegative, Positive, Share
 from gradflow.models.layers import Branch, Map, acts_on_activations
 from gradflow.models.units import Order, ScalarBias, Shortcut, Unit
 
 MOST_FEATURES = 16_384  # that a dense skip's block may give: at 64 a block, the stem's and those of 255 blocks
 DEPTH: Literal["1/sqrt(depth)"] = "1/sqrt(depth)"
+Gate = Literal["exclusive", "shortcut_only"]
 
 
 class Block(nn.Module):
@@ -46,6 +47,8 @@ def residual(unit: Unit, /, *, shortcut: Shortcut = "zero_pad") -> Block:
     Args:
         shortcut: how x changes its shape where F does: 'zero_pad' takes every second position and pads new features
             with zeros (option A, the paper's for CIFAR), 'projection' a linear map (option B), 'identity' refuses.
+            'projection_everywhere' is a linear map in every block, 1×1 for images, with the block's norm after it
+            (option C; the "1×1 conv shortcut" of He et al. 2016b, section 3.1), so that nothing is carried unchanged.
 
     Raises:
         ValueError: if the shortcut cannot span the change, or the activation changes the number of units.
@@ -85,6 +88,65 @@ def scaled_residual(
     """
     scale = unit.count**-0.5 if branch_scale == DEPTH else float(branch_scale)
     return Residual(unit, "preactivation", shortcut, scale, shortcut_scale)
+
+
+def scaled_shortcut(
+    unit: Unit,
+    /,
+    *,
+    shortcut_scale: NonNegative = 0.5,
+    branch_scale: Positive = 0.5,
+    dropout: BelowOne = 0.0,
+    shortcut: Shortcut = "zero_pad",
+) -> Block:
+    """φ(λ D(x) + β F(x)), the activation after the addition (He et al. 2016b, section 3.1, figure 2 b and f).
+
+    `residual` with its shortcut scaled by a constant or by dropout; `scaled_residual` is the pre-activated one. With
+    F = 0 and no activation the gradient of the first block is λ^L times that of the last (eq. 8). The defaults are the
+    paper's "frozen gating", the only constants other than 1 with which its ResNet-110 trained.
+
+    Args:
+        shortcut_scale: λ.
+        branch_scale: β.
+        dropout: share of the carried units set to zero while training; those that stay are divided by the share that
+            stays, so that the shortcut's expected scale is λ. (The paper's dropout has expectation 1 − dropout: give λ
+            that value.)
+        shortcut: see `residual`.
+
+    Raises:
+        ValueError: see `residual`.
+    """
+    block = Residual(unit, "bare", shortcut, float(branch_scale), float(shortcut_scale))
+    if dropout:
+        block.shortcut = nn.Sequential(block.shortcut, nn.Dropout(dropout))
+    return block
+
+
+def gated_shortcut(
+    unit: Unit,
+    /,
+    *,
+    gate: Gate = "exclusive",
+    gate_bias: float = -6.0,
+    shortcut: Shortcut = "zero_pad",
+) -> Block:
+    """A residual block with a gate g(x) = σ(W x + b) on its shortcut (He et al. 2016b, section 3.1, figure 2 c and d).
+    W is a 1×1 convolution; of vectors and tokens, a linear map.
+
+    'exclusive': φ(g(x) F(x) + (1 − g(x)) x), which is `highway` with a bare branch and the activation after the sum.
+    'shortcut_only': φ(F(x) + (1 − g(x)) x). Where the block changes shape, x is what `shortcut` makes of it and the
+    gate's convolution has the block's stride. The gate has no norm.
+
+    Args:
+        gate: which of the two.
+        gate_bias: b to begin with; the more negative, the closer the shortcut is to an identity; −6 is the best in
+            the paper's table 1, for both gates.
+        shortcut: see `residual`.
+
+    Raises:
+        ValueError: see `residual`.
+    """
+    return GatedShortcut(unit, gate, gate_bias, shortcut)
 
 
 def rezero(unit: Unit, /, *, alpha: float = 0.0, shortcut: Shortcut = "zero_pad") -> Block:
@@ -256,6 +318,26 @@ class Highway(Block):
         return self.after(x + t * (self.branch(x) - x))  # type: ignore[no-any-return]
 
 
+class GatedShortcut(Block):
+    """φ(F + (1 − g)·shortcut(x)), or φ(g·F + (1 − g)·shortcut(x)) where the gate is exclusive."""
+
+    def __init__(self, unit: Unit, gate: Gate, gate_bias: float, shortcut: Shortcut) -> None:
+        super().__init__(unit.width_out)
+        self.exclusive = gate == "exclusive"
+        self.shortcut = unit.shortcut(shortcut)
+        self.branch = unit.branch("bare")
+        self.gate: Map = unit.gate(pointwise=True)
+        assert self.gate.bias is not None
+        nn.init.constant_(self.gate.bias, gate_bias)
+        self.after = unit.after_sum("bare")
+
+    def forward(self, x: Tensor) -> Tensor:
+        g, carried, added = torch.sigmoid(self.gate(x)), self.shortcut(x), self.branch(x)
+        if self.exclusive:
+            added = g * added
+        return self.after(carried - g * carried + added)  # type: ignore[no-any-return]
+
+
 class Dense(Block):
     """[x, F(x)]."""
 
@@ -272,7 +354,7 @@ class Dense(Block):
         self.branch = unit.branch("preactivation")
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.halve(x), self.branch(x)], dim=1)
+        return torch.cat([self.halve(x), self.branch(x)], dim=-1 if x.ndim == 3 else 1)
 
 
 class StochasticDepth(Block):

@@ -115,12 +115,17 @@ class SublayerUnit:
         return self.parts.norm(self.width_out)
 
     def shortcut(self, kind: Shortcut, *, normalized: bool = True) -> nn.Module:
-        return nn.Identity()
+        if kind != "projection_everywhere":
+            return nn.Identity()
+        linear = self.linear(self.width_in, self.width_out)
+        linear.role = "shortcut"
+        attach(self.parts.norm(self.width_out), linear)  # one of weights; others have their place in the sub-layer
+        return linear
 
     def halve(self) -> nn.Module:
         return nn.Identity()
 
-    def gate(self) -> Map:
+    def gate(self, *, pointwise: bool = False) -> Map:
         linear = self.linear(self.width_in, self.width_out, bias=True)
         linear.role = "gate"
         return linear

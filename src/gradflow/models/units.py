@@ -19,7 +19,7 @@ from gradflow.models.layers import Branch, Map, attach
 from gradflow.models.parts import Parts, units_in, units_out
 
 Order = Literal["layer", "bare", "preactivation"]
-Shortcut = Literal["identity", "zero_pad", "projection"]
+Shortcut = Literal["identity", "zero_pad", "projection", "projection_everywhere"]
 Position = Literal["pre", "post"]
 MakeMap = Callable[..., Map]  # (units in, units out, *, bias=…)
 
@@ -56,8 +56,9 @@ class Unit(Protocol):
     def halve(self) -> nn.Module:
         """From the unit's input to the height and width of its output."""
 
-    def gate(self) -> Map:
-        """A linear map of the branch's own kind, for a gate; it always has a bias."""
+    def gate(self, *, pointwise: bool = False) -> Map:
+        """A linear map for a gate, of the branch's own kind or, if `pointwise`, of each position by itself, from the
+        unit's input to the shape of its output; it always has a bias."""
 
 
 class LayerUnit:
@@ -68,7 +69,7 @@ class LayerUnit:
         index, count, width_in: see `Unit`.
         width_out: units of every map of the branch.
         maps: make the branch's maps from (units in, units out); the first one brings the stride.
-        project: makes a map for a shortcut that changes shape.
+        project: makes a map for a shortcut, and for a gate of each position by itself; it brings the stride.
         stride: of the first map.
         position: of the normalisation: before ('pre') or after ('post') the activation.
     """
@@ -121,7 +122,7 @@ class LayerUnit:
                 row = [linear, last_norm, activation, drop]
             for module in row:
                 modules += [ScalarBias()] if scalar_biases and module in (linear, activation) else []
-                modules.append(module)
+                modules.append(self._placed(linear) if module is linear else module)
             maps.append(linear)
             width = self.width_out
         return Branch(modules, maps, last_norm)
@@ -133,9 +134,9 @@ class LayerUnit:
         return self.parts.norm(self.width_out)
 
     def shortcut(self, kind: Shortcut, *, normalized: bool = True) -> nn.Module:
-        if not self.changes_shape:
+        if not self.changes_shape and kind != "projection_everywhere":
             return nn.Identity()
-        if kind == "projection":
+        if kind in ("projection", "projection_everywhere"):
             linear = self.project(self.width_in, self.width_out)
             linear.role = "shortcut"
             norm = attach(self.parts.norm(self.width_out), linear)  # one of weights goes onto every map
@@ -151,9 +152,14 @@ class LayerUnit:
     def halve(self) -> nn.Module:
         return nn.AvgPool2d(self.stride, ceil_mode=True) if self.stride > 1 else nn.Identity()
 
-    def gate(self) -> Map:
-        linear = self.maps[0](self.width_in, self.width_out, bias=True)
+    def gate(self, *, pointwise: bool = False) -> Map:
+        make = self.project if pointwise else self.maps[0]
+        linear = make(self.width_in, self.width_out, bias=True)
         linear.role = "gate"
+        return linear
+
+    def _placed(self, linear: Map) -> nn.Module:
+        """What stands for a map in a branch: itself, or something around it."""
         return linear
 
     def _norm(self, units: int, linear: Map, normalized: bool) -> nn.Module | None:

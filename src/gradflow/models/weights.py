@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gradflow.models.cell import Cell
-from gradflow.models.layers import Conv2d, Linear, Role
+from gradflow.models.layers import Conv1d, Map, Role
 from gradflow.models.recurrence import Recurrence
 from gradflow.models.skips import Block
 
@@ -30,6 +30,7 @@ class Weight:
         last: whether it is the last map of a residual branch.
         scale: γ of the norm that follows the last map within the branch, if one does.
         activation: makes the network's activation.
+        causal: whether it is a kernel over time, whose last tap is the present.
     """
 
     tensor: Tensor
@@ -40,6 +41,7 @@ class Weight:
     last: bool = False
     scale: Tensor | None = None
     activation: Callable[[], nn.Module] = nn.Identity
+    causal: bool = False
 
     @property
     def fan_in(self) -> int:
@@ -93,6 +95,7 @@ def weights(network: nn.Module, activation: Callable[[], nn.Module] = nn.Identit
                 last,
                 branch.scale() if branch and last else None,
                 activation,
+                isinstance(module, Conv1d),
             )
 
 
@@ -102,7 +105,7 @@ def _place(path: str, module: nn.Module) -> Place:
         return "stem"
     if "head" in parts:
         return "head"
-    return _role(module.role if isinstance(module, Linear | Conv2d) else "map")
+    return _role(module.role if isinstance(module, Map) else "map")
 
 
 def _role(role: Role) -> Place:

@@ -204,7 +204,8 @@ def _train(
         else None
     )
     of_time = config.instruments.time_every_n_steps or config.instruments.time_segments
-    flows = pieces.network.any_length and no_gradient(pieces.network) is None
+    network = pieces.network
+    flows = network.any_length and network.has_states and no_gradient(network) is None
     watch = TimeWatch(config.instruments, together) if of_time and flows else None
     recorder: Recorder | None = None
     log = None

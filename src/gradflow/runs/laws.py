@@ -191,7 +191,14 @@ class _Reader:
         word = type(block).__name__
         if isinstance(block, skips.Plain):
             return laws.Plain(**self._layers(block.branch, "layer"))
-        if not isinstance(getattr(block, "shortcut", nn.Identity()), nn.Identity):
+        if isinstance(block, skips.GatedShortcut):
+            raise ValueError("with skip=gated_shortcut the gates' σ(W x + b) depend on what they multiply")
+        carried = list(getattr(block, "shortcut", nn.Identity()).modules())
+        if any(isinstance(module, nn.Dropout) for module in carried):
+            raise ValueError("with skip.dropout units of the shortcuts are left out at random, at every step others")
+        if any(isinstance(module, Linear | Conv2d) for module in carried):
+            raise ValueError("a linear map on a shortcut mixes the units that it carries")
+        if not all(isinstance(module, nn.Identity) for module in carried):
             raise ValueError("a shortcut between blocks of unlike shapes mixes units that are not alike")
         if isinstance(block, skips.Residual):
             scales: dict[str, Any] = {"branch_scale": block.scale, "shortcut_scale": block.shortcut_scale}

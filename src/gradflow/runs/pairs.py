@@ -15,12 +15,25 @@ from gradflow.runs.ranks import processes
 
 ON_WEIGHTS = ("weight_norm", "scaled_weight_standardization", "spectral")
 # Skips whose branch can begin as zero and still learn: a sum passes the gradient on, and nothing follows the last map.
-ZEROABLE = ("residual", "preact_residual", "scaled_residual", "stochastic_depth", "fixup_scalar", "dense")
+ZEROABLE = (
+    "residual",
+    "preact_residual",
+    "scaled_residual",
+    "stochastic_depth",
+    "fixup_scalar",
+    "dense",
+    "scaled_shortcut",
+    "gated_shortcut",
+)
+# Those among them that add what a whole layer gives in model=tcn, whose branches end with an activation.
+SUMS_OF_LAYERS = ("residual", "stochastic_depth", "fixup_scalar", "scaled_shortcut", "gated_shortcut")
 GAIN_RELU = math.sqrt(2 / (1 - 1 / math.pi))  # as in conf/norm/scaled_weight_standardization.yaml
 # Skips after whose sum nothing follows: the output of a block is its input and something.
 CARRYING = ("preact_residual", "scaled_residual", "rezero", "skipinit", "dense")
 INITS_TO_ZERO = ("fixup", "zero_last")
+RECURRENT = ("recurrent", "recurrent_state")
 FEED_FORWARD = ("mlp", "convnet", "resnet", "transformer_encoder")
+OF_SEQUENCES = ("tcn", "esn")  # models of sequences alone, without cells
 # Inits that look at maps, kernels or branches of them, of which recurrent layers have none.
 OF_MAPS = ("fixup", "zero_last", "lsuv", "deepnorm", "delta_orthogonal")
 
@@ -48,7 +61,7 @@ def questioned(config: Config) -> list[str]:
 
 
 def _refused(config: Config, words: _Words) -> Iterator[str]:
-    if words.cell != "none" and words.model in (*FEED_FORWARD, "esn"):
+    if words.cell != "none" and words.model in (*FEED_FORWARD, *OF_SEQUENCES):
         yield f"cell={words.cell} has no effect in model={words.model}: use model=recurrent"
     if config.instruments.time_segments is not None and {"tbptt", "horizon"} & set(config.remedy):
         yield (
@@ -60,7 +73,7 @@ def _refused(config: Config, words: _Words) -> Iterator[str]:
             f"instruments.time_quantities with lyapunov needs a map from one state to the next, which "
             f"model.skip_time={config.model['skip_time']} has not: leave out lyapunov"
         )
-    if config.recurrent_init is not None and words.model in (*FEED_FORWARD, "esn"):
+    if config.recurrent_init is not None and words.model in (*FEED_FORWARD, *OF_SEQUENCES):
         yield f"recurrent_init has no effect in model={words.model}, which has no recurrent weights: leave it out"
     if words.model == "esn" and config.model.get("readout") == "ridge" and config.remedy:
         yield (
@@ -72,12 +85,12 @@ def _refused(config: Config, words: _Words) -> Iterator[str]:
             f"trainer.devices={config.trainer.devices}: model.readout=ridge is solved in one process, without "
             "gradients to share: use trainer.devices=1, or model.readout=sgd"
         )
-    if words.model == "recurrent" and words.init in OF_MAPS:
+    if words.model in RECURRENT and words.init in OF_MAPS:
         yield (
-            f"init={words.init} looks at maps from layer to layer, which model=recurrent has none of: "
+            f"init={words.init} looks at maps from layer to layer, which model={words.model} has none of: "
             "use another init, e.g. glorot_uniform, and recurrent_init for the weights through time"
         )
-    if words.model == "recurrent" and words.norm in ON_WEIGHTS:
+    if words.model in RECURRENT and words.norm in ON_WEIGHTS:
         yield (
             f"norm={words.norm} acts on the weights of linear maps and convolutions, not on those of recurrent cells: "
             "use norm=layer, or a norm inside the cell"
@@ -93,6 +106,11 @@ def _refused(config: Config, words: _Words) -> Iterator[str]:
         yield (
             f"init={words.init} begins every branch as zero, from which skip={words.skip} would never learn: "
             f"use skip={', '.join(ZEROABLE)}, or another init"
+        )
+    if words.init in INITS_TO_ZERO and words.model == "tcn" and words.skip in SUMS_OF_LAYERS:
+        yield (
+            f"init={words.init} begins every branch as zero, but with model=tcn skip={words.skip} it ends with an "
+            "activation, under which ReLU passes no gradient on: use skip=preact_residual, or another init"
         )
     if words.init in INITS_TO_ZERO and words.norm in ON_WEIGHTS:
         yield f"init={words.init} sets weights to zero, by whose size norm={words.norm} divides: use another init"
@@ -144,6 +162,15 @@ def _questioned(config: Config, words: _Words) -> Iterator[str]:
         yield "model=resnet with skip=none norm=none is a plain network; He et al. 2016 have norm=batch skip=residual"
     if words.model == "transformer_encoder" and words.skip == "none":
         yield "model=transformer_encoder with skip=none has no residual connections; usual are skip=residual norm=layer"
+    if words.model == "tcn" and words.norm == "instance":
+        yield "norm=instance averages over all steps, so that model=tcn sees the future; norm=layer takes each alone"
+    if words.model == "tcn" and words.skip == "none":
+        yield (
+            "model=tcn with skip=none is a plain network; Bai et al. 2018 have skip=residual skip.shortcut=projection "
+            "norm=weight_norm"
+        )
+    if words.model == "tcn":
+        yield from _short_sighted(config)
     pretraining = config.remedy.get("layerwise_pretraining")
     if pretraining and config.trainer.max_time is not None:
         yield (
@@ -168,6 +195,19 @@ def _questioned(config: Config, words: _Words) -> Iterator[str]:
         yield f"norm.gain is that of ReLU, 1/sqrt(Var relu(z)); activation={words.activation} has another"
     if words.skip in ("rezero", "skipinit", "fixup_scalar") and words.norm not in ("none", *ON_WEIGHTS):
         yield f"skip={words.skip} was made to do without normalisation; norm={words.norm} is added to it here"
+
+
+def _short_sighted(config: Config) -> Iterator[str]:
+    from gradflow.models.tcn import receptive_field  # torch is slow to import, and few plans have this model
+    from gradflow.runs.build import make
+
+    steps = make("task", config.task).input_shape[0]
+    seen = receptive_field(config.model["kernel_size"], config.depth, config.model["period"])
+    if seen < steps:
+        yield (
+            f"model=tcn with depth={config.depth} model.kernel_size={config.model['kernel_size']} sees {seen} steps, "
+            f"but sequences have {steps}: more blocks or a larger kernel would see all of them"
+        )
 
 
 def _words(config: Config) -> _Words:

@@ -37,6 +37,7 @@ SETTLED = 1e-6  # change of χ₁ from one block to the next
 NOT_COVERED = {
     "transformer_encoder": "attention mixes tokens by weights that depend on the tokens themselves",
     "resnet": "its convolutions are padded with zeros, so that the signal leaks at the borders of images",
+    "tcn": "its convolutions are padded with zeros before the first step, and blocks see ever farther back",
     "esn": "an echo state network is not trained by gradients through its blocks",
 }
 FOUND = ("chi", "q", "c", "xi_c", "xi_q", "xi_gradient", "trainable_depth", "phase", "sigma_w2", "sigma_b2")

@@ -56,7 +56,7 @@ def passed(network: Network, task: Task) -> tuple[Tensor, Sizes]:
     if not network.any_length and task.shortest is not None:
         raise ConfigError(
             f"task={task.name} has sequences of {task.shortest} to {task.input_shape[0]} "
-            "steps, but this model takes one length: use model=recurrent or model=esn"
+            "steps, but this model takes one length: use model=recurrent, tcn or esn"
         )
     out, sizes = measure(network, task)
     steps = min(REHEARSED[-1], task.input_shape[0]) if network.any_length else task.input_shape[0]
@@ -64,7 +64,7 @@ def passed(network: Network, task: Task) -> tuple[Tensor, Sizes]:
     if out.shape[1:] != wanted:
         raise ConfigError(
             f"the network's output has shape {tuple(out.shape)}, but the task needs {task.outputs} outputs"
-            + (" at every step of a sequence: use model=recurrent or model=esn" if task.every_step else "")
+            + (" at every step of a sequence: use model=recurrent, tcn or esn" if task.every_step else "")
         )
     return out, sizes
 
@@ -108,7 +108,7 @@ def where(config: Config, task: Task) -> str:
         return "meta"
     width = config.width if isinstance(config.width, int) else max(config.width)
     places, pairs_of_places = 1, 0
-    if not config.model["_target_"].endswith((".mlp", ".recurrent", ".esn")):
+    if not config.model["_target_"].endswith((".mlp", ".recurrent", ".tcn", ".esn")):
         places = math.prod(task.input_shape[1:] if len(task.input_shape) == 3 else task.input_shape[:1])
         pairs_of_places = places**2 if len(task.input_shape) == 2 else 0
     weights_of_blocks = config.depth * width**2

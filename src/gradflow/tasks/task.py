@@ -142,7 +142,13 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, outputs: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Sums over the batch of 'loss' and `metric`, in float64, so that batches of any size add up."""
+        """Sums over the batch of 'loss' and `metric`, in float64, so that batches of any size add up; see `figures`."""
+
+    def figures(self, sums: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+        """What is reported of a split of `count` examples, one number each, from what `score` gives summed over all of
+        them: the means, unless a task has a figure that is no mean over examples.
+        """
+        return {name: total / count for name, total in sums.items()}
 
     @abstractmethod
     def regression_targets(self, y: Tensor) -> Tensor:

@@ -144,7 +144,8 @@ class ClosedFormLearner(Learner):
 
     def on_validation_epoch_end(self) -> None:
         if self._candidates:
-            metrics = [float(sums[self.task.metric]) for sums in self._candidate_sums]
+            size, metric = self.data.size("val"), self.task.metric
+            metrics = [float(self.task.figures(sums, size)[metric]) for sums in self._candidate_sums]
             best = _best(metrics, self.task.larger_is_better)
             self._sums = self._candidate_sums[best]
             self._adopt(*self._candidates[best])

@@ -13,6 +13,8 @@ from torch.nn.utils import clip_grad_value_
 from gradflow.checked import BelowOne, Count, NonNegative, Positive, Several
 from gradflow.models.network import Network
 from gradflow.rng import stream
+from gradflow.training.activation_penalty import ActivationPenalty
+from gradflow.training.flossing import Flossing, FlossingThroughout
 from gradflow.training.omega import Omega
 from gradflow.training.pretraining import LayerwisePretraining
 from gradflow.training.recurrent_weights import Penalty, SpectralClipping
@@ -144,6 +146,55 @@ def omega(seed: int, /, *, alpha: NonNegative = 4.0) -> Remedy:
             remedy=[omega,clip_norm].
     """
     return Omega(alpha)
+
+
+def activation_l1(seed: int, /, *, weight: NonNegative = 1e-3) -> Remedy:
+    """λ Σ|h| is added to the loss: sparse activations, and ReLUs that cannot grow without bound (Glorot, Bordes &
+    Bengio 2011, section 4). See `ActivationPenalty`.
+
+    Args:
+        weight: λ; 10⁻³ as in the paper, for three layers of 1,000 units. The sum grows with width and depth.
+    """
+    return ActivationPenalty(weight)
+
+
+def gradient_flossing(
+    seed: int,
+    /,
+    *,
+    exponents: Several = 10,
+    before: Count = 100,
+    every: Count = 0,
+    weight: NonNegative = 1.0,
+    sequences: Several = 1,
+    steps: Several | None = None,
+    warm_up: BelowOne = 0.3,
+) -> Remedy:
+    """The first Lyapunov exponents of the recurrent cell are pushed to zero, before training, throughout it, or both:
+    the gradient then neither vanishes nor explodes along as many directions (Engelken 2023). For cell=rnn and
+    cell=irnn; see `Flossing`.
+
+    Args:
+        exponents: k, at most the units of a layer; cost grows with its square. 75 of 80 units in the author's example.
+        before: updates of Σ_i λ_i² alone that go before training, of the run's own; 500 in the author's example.
+        every: afterwards, the loss is added to the task's at every step that this divides; 0: never.
+        weight: of Σ_i λ_i² in that sum; no published value.
+        sequences: of each batch that are followed; one as in the author's program, since exponents hardly differ from
+            one sequence to another.
+        steps: of each sequence that are followed, the first ones; 55 in the author's example. null: all.
+        warm_up: the share of these steps that does not count; 16 of 55 in the author's example.
+
+    Raises:
+        ValueError: if it would do nothing.
+    """
+    if not before and not every:
+        raise ValueError(
+            "remedy.gradient_flossing.before=0 and remedy.gradient_flossing.every=0 together do nothing: set one of "
+            "them, or leave remedy=gradient_flossing out"
+        )
+    if every:
+        return FlossingThroughout(seed, exponents, before, sequences, steps, warm_up, every=every, weight=weight)
+    return Flossing(seed, exponents, before, sequences, steps, warm_up)
 
 
 def recurrent_l1(seed: int, /, *, weight: NonNegative = 1e-4) -> Remedy:

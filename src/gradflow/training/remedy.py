@@ -42,6 +42,9 @@ class Remedy:
         pre-training."""
         return schedule
 
+    def begins(self, step: int) -> None:
+        """Told the number of each step before its forward pass; 0 is the first of the run."""
+
     def losses(self, network: Network, task: Task, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """A step's loss in parts. Each is differentiated before the next is asked for, so that a later part may use
         gradients of an earlier one; gradients add up, and so do the values, to the loss that is reported.
@@ -119,5 +122,8 @@ def the_loss(remedies: Sequence[Remedy]) -> Remedy | None:
     """
     found = [remedy for remedy in remedies if type(remedy).losses is not Remedy.losses]
     if len(found) > 1:
-        raise ValueError("remedy: tbptt, horizon and omega each bring a loss of their own: choose one of them")
+        raise ValueError(
+            "remedy: tbptt, horizon, omega, gradient_flossing and activation_l1 each bring a loss of their own: "
+            "choose one of them"
+        )
     return found[0] if found else None

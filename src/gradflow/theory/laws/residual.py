@@ -17,13 +17,13 @@ from gradflow.theory.response import values_and_slopes
 class Residual(Layers):
     """x_l = φ(λ x_{l−1} + β F(x_{l−1})), F = M N φ D … M N D (He et al. 2016, figure 2).
 
-    Serves residual and fixup_scalar, and stochastic_depth at evaluation, where β is the block's survival. F is Gaussian
-    and independent of x, but x itself is not Gaussian, and a unit that was large stays large: the law of (x, x′) over
-    units is followed as a population of 4096 representative units (see `population`), exact as their number grows and
-    good to about 1e-3 with these. For the same reason a unit's gradient depends on its activity, and the gradient of
-    a whole network is followed unit by unit (`Step.paths`); `Step.chi` alone, λ² E φ′² + χ_F E φ′², neglects
-    that and is too small for ReLU. With batch normalisation at the end of F, F is taken to be Gaussian: an error
-    of O(1/batch). A signal without a population is taken to be φ of a Gaussian, as a stem's output is.
+    Serves residual, scaled_shortcut and fixup_scalar, and stochastic_depth at evaluation, where β is the block's
+    survival. F is Gaussian and independent of x, but x itself is not Gaussian, and a unit that was large stays large:
+    the law of (x, x′) over units is followed as a population of 4096 representative units (see `population`), exact as
+    their number grows and good to about 1e-3 with these. For the same reason a unit's gradient depends on its activity,
+    and the gradient of a whole network is followed unit by unit (`Step.paths`); `Step.chi` alone, λ² E φ′² + χ_F E φ′²,
+    neglects that and is too small for ReLU. With batch normalisation at the end of F, F is taken to be Gaussian: an
+    error of O(1/batch). A signal without a population is taken to be φ of a Gaussian, as a stem's output is.
 
     Attributes:
         branch_scale: β.
