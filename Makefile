@@ -26,6 +26,7 @@ gallery: $(INSTALLED) ## train the README's gallery (282 short runs), draw it in
 	$(BIN)/python scripts/gallery.py
 
 test: $(INSTALLED) ## run the tests, one process more than cores (which must name them alike), since some wait for Slurm
+	@$(BIN)/python -m compileall -q src
 	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 40
 
 coverage: $(INSTALLED) ## run the tests and say which lines and branches they reach

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -17,10 +18,13 @@ from typing import Any
 
 import pytest
 
+import forked_script
+from gradflow.cli import main
 from gradflow.runs.compose import Composer, composer
 from gradflow.runs.config import Config
 from gradflow.runs.planfile import Plan, PlannedRun, write_plan
-from gradflow.runs.record import write_json
+from gradflow.runs.record import write_bytes, write_json
+from gradflow.sweeps import forked
 
 SMALL = ("depth=2", "width=8", "trainer.max_steps=20", "hardware.device=cpu", "logger.mode=disabled")
 DEADLINE = 120.0  # seconds after which what a test waits for will not come
@@ -66,13 +70,26 @@ class Deadly(torch.nn.ReLU):
 '''
 
 
-LONG = ("slurm/", "sweeps/test_chaos", "test_cli", "runs/test_config_files", "runs/test_combinations", "browser/")
+# Files that take a minute or more where three processes share two cores, the longest first; those that wait for Slurm
+# or for a sweep beside those that compute.
+LONG = (
+    *("slurm/test_sweep", "sweeps/test_chaos", "runs/test_combinations.py", "sweeps/test_pool"),
+    *("runs/test_rank_processes", "runs/test_config_files", "slurm/", "test_cli", "runs/test_two_processes"),
+    *("commands/test_sweep_command", "sweeps/test_tuning_processes", "runs/test_combinations_of_time"),
+    *("test_hydra_main", "runs/test_wandb", "browser/", "test_scripts", "test_examples"),
+    *("training/test_golden_resnet", "instruments/test_watching_two_processes"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes come first, so that no process is left alone with one in the end."""
+    """Long files come first, so that no process is left alone with one in the end."""
     here = Path(__file__).parent.as_posix() + "/"
-    items.sort(key=lambda item: not item.path.as_posix().removeprefix(here).startswith(LONG))
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.as_posix().removeprefix(here)
+        return next((number for number, start in enumerate(LONG) if name.startswith(start)), len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
@@ -106,20 +123,22 @@ def run_in_two_processes(script: str, folder: Path, deadline: float) -> list[Any
     files = [folder / f"{rank}.pt" for rank in range(2)]
     together = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
     started = [
-        subprocess.Popen(
-            [sys.executable, script, file],
-            env={**os.environ, **together, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / f"{rank}.txt").open("w"),
+        forked.start(
+            "gradflow.sweeps.worker",
+            forked_script.run,
+            *(script, str(file), {**os.environ, **together, "LOCAL_RANK": str(rank)}, str(file.with_suffix(".txt"))),
         )
         for rank, file in enumerate(files)
     ]
     try:
-        codes = [process.wait(timeout=deadline) for process in started]
+        end = time.monotonic() + deadline
+        for process in started:
+            process.join(max(0.0, end - time.monotonic()))
+        codes = [process.exitcode for process in started]
     finally:
         for process in started:
             process.kill()
-    assert codes == [0, 0], "\n".join((folder / f"{rank}.txt").read_text()[-2000:] for rank in range(2))
+    assert codes == [0, 0], "\n".join(file.with_suffix(".txt").read_text()[-2000:] for file in files)
     return [torch.load(file, weights_only=False) for file in files]
 
 
@@ -239,6 +258,29 @@ def new_shell(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         shell.close()
 
 
+@pytest.fixture
+def typed_here(
+    own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`shell.run(…)`, of a shell whose gate is open, as `typed_here(shell, …)` in this process, which has imported
+    torch already; so has the server that the workers of all such sweeps are forked from, once there was one."""
+
+    def run(shell: Shell, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        folders = {"GRADFLOW_RUNS_DIR": str(shell.runs), "GRADFLOW_SWEEPS_DIR": str(shell.sweeps), "COLUMNS": "200"}
+        with monkeypatch.context() as patch:
+            for name, value in {**folders, "GATE": str(shell.gate), **environment}.items():
+                patch.setenv(name, value)
+            for folder in (str(own), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))):
+                patch.syspath_prepend(folder)
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as left:
+                main(list(map(str, words)))
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, int(left.value.code or 0), said.out, said.err)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[[Callable[[], Any]], Any]:
     """Gives the first true value of a function; fails when it has been waited for too long."""
@@ -286,8 +328,23 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def baseline(new_shell: Callable[[], Shell], grid: tuple[str, ...]) -> Trained:
-    shell = new_shell()
+def baseline(
+    new_shell: Callable[[], Shell], grid: tuple[str, ...], own: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """Trained once for all of xdist's processes, by the first that asks. Others read it meanwhile: change nothing."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return _train_baseline(new_shell(), grid)
+    together = tmp_path_factory.getbasetemp().parent / "baseline"
+    together.mkdir(exist_ok=True)
+    said, shell = together / "said.txt", Shell(together, own)
+    with (together / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            write_bytes(said, _train_baseline(shell, grid).output.encode())
+    return Trained(shell, shell.sweeps / "four", said.read_text())
+
+
+def _train_baseline(shell: Shell, grid: tuple[str, ...]) -> Trained:
     shell.gate.touch()
     done = shell.run("sweep", *grid, "-j", "1", "logger.mode=offline", **SECRETS)
     assert done.returncode == 0, done.stderr

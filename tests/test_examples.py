@@ -21,7 +21,7 @@ def found(diagnosis: Any) -> set[str]:
 
 @pytest.mark.parametrize(
     ("name", "shorter"),
-    [("resnet18", ["--steps", "40"]), ("small_transformer", ["--steps", "80", "--layers", "8"])],
+    [("resnet18", ["--steps", "20"]), ("small_transformer", ["--steps", "40", "--layers", "8"])],
 )
 def test_a_network_that_learns_is_healthy(name, shorter):
     diagnosis = run(name, *shorter)

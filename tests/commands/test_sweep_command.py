@@ -98,9 +98,10 @@ def test_a_mistake_leaves_with_2_and_one_line(typed, tmp_path, words, told):
     assert folders(tmp_path) == []
 
 
-def test_typed_again_only_what_is_missing_or_failed_or_asked_for_is_trained(new_shell, own):
+def test_typed_again_only_what_is_missing_or_failed_or_asked_for_is_trained(new_shell, typed_here, own):
     shell = new_shell()
-    words = ("sweep", *SMALL, "depth=2", "activation=gelu,broken", "seed=0", "sweep.name=two", "-j", "2")
+    shell.gate.touch()
+    words = ("sweep", *SMALL, "depth=2", "activation=gelu,broken", "seed=0", "sweep.name=two", "-j", "1")
     words = (*words, "--config-dir", own / "conf")
 
     def attempts():
@@ -109,15 +110,15 @@ def test_typed_again_only_what_is_missing_or_failed_or_asked_for_is_trained(new_
             for status in (json.loads(file.read_text()) for file in shell.runs.glob("*/status.json"))
         }
 
-    first = shell.run(*words)
+    first = typed_here(shell, *words)
     assert first.returncode == 1
     assert attempts() == {"GELU": ("completed", 1), "Broken": ("failed", 1)}
-    planned = shell.run(*words, "--plan")
+    planned = typed_here(shell, *words, "--plan")
     assert "two: 2 runs, 1 done before, 1 to train" in planned.stdout
     assert "to train:  1 failed" in planned.stdout
     (done,) = [file.parent for file in shell.runs.glob("*/result.json")]
     before = (done / "result.json").read_bytes()
-    again = shell.run(*words, "--retry-failed", "--rerun", done.name[:6])
+    again = typed_here(shell, *words, "--retry-failed", "--rerun", done.name[:6])
     assert again.returncode == 1, again.stderr
     assert "two: 2 runs, 0 done before, 2 to train" in again.stdout
     assert attempts() == {"GELU": ("completed", 1), "Broken": ("failed", 2)}

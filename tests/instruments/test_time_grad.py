@@ -56,6 +56,10 @@ def test_every_cell_of_gradflow_against_its_step_unrolled(name, reverse, loss):
     value = loss(out)
     for layer, parts in enumerate(states):
         for part, tensors in zip(net[layer].cell.state_names, parts, strict=True):
+            if (name, part) == ("lstm1997", "gates"):  # it cuts all that would flow back by way of them
+                assert not gradient_norms(value, tensors).any()
+                assert part not in {curve.part for curve in measured.curves}
+                continue
             curve = measured.curve(str(layer), part)
             np.testing.assert_allclose(curve.norms, gradient_norms(value, tensors), rtol=1e-9, atol=1e-18)
             assert (curve.norms > 0).any()

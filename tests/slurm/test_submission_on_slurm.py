@@ -130,3 +130,21 @@ def test_tasks_that_share_their_work_out_are_numbered_through(cluster, tmp_path)
     cluster.wait(job)
     assert told(folder) == {f"{job}_{i}": f"tune-work {folder} --task {i}" for i in range(3)}
     assert cluster.show(f"{job}_0", "ExitCode") == "3:0"
+
+
+def test_a_cancelled_task_knows_that_it_does_not_come_back(cluster, tmp_path):
+    """One that leaves at once, as gradflow does where steps are short. Slurm kills what is left after KillWait."""
+    folder = tmp_path / "search"
+    (held,) = submit_array(folder, ["tune-work", str(folder)], 1, launcher("launcher.options=['--hold']"), "search")
+    line = "trap 'exit 138' USR1 TERM; echo \"told: $*\"; while :; do sleep 0.1; done"
+    telling(folder / "slurm" / "sweep.sbatch", line)
+    cluster.ask("scancel", held)
+    cluster.wait(held)
+    (job,) = submit_array(folder, ["tune-work", str(folder)], 1, launcher(), "search")
+    cluster.ask("scontrol", "release", job)
+    cluster.wait_until(lambda: told(folder), "the task")
+    cluster.ask("scancel", job)
+    cluster.wait(job)
+    said = (folder / "slurm" / "logs" / f"{job}_0.log").read_text()
+    assert "--- does not requeue itself: to Slurm it is" in said
+    assert "goes back into the queue" not in said

@@ -64,7 +64,7 @@ def test_the_same_run_shows_the_same_in_any_process(baseline, own, configure, ev
 
 
 def test_a_run_whose_worker_is_killed_goes_on_and_one_that_fails_by_itself_does_not(
-    shell, grid, baseline, evidence, wait_until
+    shell, grid, baseline, typed_here, evidence, wait_until
 ):
     """A worker takes only its own run down. Typed again, the command tries again what failed, and nothing else."""
     words = *(word for word in grid if not word.startswith(("activation", "seed", "sweep."))), "-j", "2"
@@ -91,7 +91,7 @@ def test_a_run_whose_worker_is_killed_goes_on_and_one_that_fails_by_itself_does_
     }
     assert (shell.runs / killed["run_id"] / "log.txt").read_text().count("--- 20") == 2  # a line for each attempt
 
-    again = shell.run(*words)
+    again = typed_here(shell, *words)
     assert again.returncode == 1  # of the broken ones
     assert "4 runs, 2 done before, 2 to train" in again.stdout
     assert "its worker process died" not in again.stdout
@@ -102,9 +102,11 @@ def test_a_run_whose_worker_is_killed_goes_on_and_one_that_fails_by_itself_does_
         assert evidence(shell.runs / run_id) == evidence(baseline.shell.runs / run_id)
 
 
-def test_a_run_whose_workers_die_again_and_again_is_given_up(shell, grid, wait_until):
+def test_a_run_whose_workers_die_again_and_again_is_given_up(shell, grid, typed_here):
     words = *(word for word in grid if not word.startswith(("activation", "seed", "sweep."))), "-j", "2"
-    done = shell.run("sweep", "sweep.name=deadly", "activation=deadly,gelu", "seed=0", "logger.mode=disabled", *words)
+    shell.gate.touch()
+    words = "sweep", "sweep.name=deadly", "activation=deadly,gelu", "seed=0", "logger.mode=disabled", *words
+    done = typed_here(shell, *words)
     assert done.returncode == 1
     assert done.stdout.count("trying again") == 2
     (dead,) = [s for s in statuses(shell.runs).values() if s["state"] == "failed"]
@@ -114,9 +116,12 @@ def test_a_run_whose_workers_die_again_and_again_is_given_up(shell, grid, wait_u
     assert [s["state"] for s in statuses(shell.runs).values() if s is not dead].count("completed") == 1
 
 
-def test_ctrl_c_stops_a_sweep_and_the_same_command_goes_on(shell, grid, baseline, evidence, wait_until):
-    words = "sweep", *grid, "-j", "2", "logger.mode=disabled"
-    process = shell.start(*words)
+def test_ctrl_c_or_a_kill_leaves_no_worker_behind_and_three_sweeps_at_once_train_each_run_once(
+    shell, grid, baseline, evidence, wait_until
+):
+    """The same plan twice, and another plan that has three of the four runs, from its other end."""
+    words = "sweep", *grid, "logger.mode=disabled"
+    process = shell.start(*words, "-j", "2", DAWDLE="0.1")
     wait_until(lambda: len(checkpointed(shell.runs)) == 2)
     workers = [status["pid"] for status in under_way(shell.runs)]
     process.send_signal(signal.SIGINT)
@@ -130,48 +135,37 @@ def test_ctrl_c_stops_a_sweep_and_the_same_command_goes_on(shell, grid, baseline
     assert all(20 <= status["step"] < 60 for status in first.values())
     assert not any(map(is_alive, workers))
 
-    shell.gate.touch()
-    done = shell.run(*words)
-    assert done.returncode == 0, done.stderr
-    assert table_of(shell.sweeps / "four") == table_of(baseline.folder)
-    for run_id in baseline.run_ids:
-        assert evidence(shell.runs / run_id) == evidence(baseline.shell.runs / run_id)
-        assert statuses(shell.runs)[run_id]["attempt"] == 1 + (run_id in first)
-
-
-def test_a_sweep_that_is_killed_leaves_no_worker_behind_and_two_sweeps_finish_it(
-    shell, grid, baseline, evidence, wait_until
-):
-    words = "sweep", *grid, "-j", "2", "logger.mode=disabled"
-    process = shell.start(*words)
-    wait_until(lambda: len(under_way(shell.runs)) == 2)
+    process = shell.start(*words, "-j", "2", DAWDLE="1")
+    wait_until(lambda: [status["attempt"] for status in under_way(shell.runs)] == [2, 2])
     workers = [status["pid"] for status in under_way(shell.runs)]
     process.kill()
     shell.end(process)
     wait_until(lambda: not any(map(is_alive, workers)))
-    first = statuses(shell.runs)
-    assert [status["state"] for status in first.values()] == ["preempted", "preempted"]
+    second = statuses(shell.runs)
+    assert [status["state"] for status in second.values()] == ["preempted", "preempted"]
+    assert all(second[run_id]["step"] >= first[run_id]["step"] for run_id in first)
     assert all((shell.runs / run_id / "checkpoints" / "last.ckpt").exists() for run_id in first)
 
-    both = [shell.start(*words) for _ in range(2)]
-    wait_until(lambda: len({status["pid"] for status in under_way(shell.runs)}) >= 2)
+    other = *(word for word in words if not word.startswith(("sweep.", "seed"))), "sweep.name=other", "seed=3,2,1"
+    sweeps = [shell.start(*each, "-j", "1", DAWDLE="2") for each in (words, words, other)]
+    wait_until(lambda: len({status["pid"] for status in under_way(shell.runs)}) == 3)
     shell.gate.touch()
-    for process in both:
+    for process, runs in zip(sweeps, (4, 4, 3), strict=True):
         done = shell.end(process)
         assert done.returncode == 0, done.stderr
-        assert "4 runs" in done.stdout
+        assert f"{runs} runs" in done.stdout
     after = statuses(shell.runs)
     assert {run_id: (s["state"], s["attempt"]) for run_id, s in after.items()} == {
-        run_id: ("completed", 1 + (run_id in first)) for run_id in baseline.run_ids
+        run_id: ("completed", 3 if run_id in first else 1) for run_id in baseline.run_ids
     }
     assert table_of(shell.sweeps / "four") == table_of(baseline.folder)
     for run_id in baseline.run_ids:
         assert evidence(shell.runs / run_id) == evidence(baseline.shell.runs / run_id)
 
 
-def test_a_finished_sweep_is_only_shown_again(baseline, grid):
+def test_a_finished_sweep_is_only_shown_again(baseline, grid, typed_here):
     records = {file: file.stat().st_mtime_ns for file in baseline.shell.runs.glob("*/*.json")}
-    again = baseline.shell.run("sweep", *grid, "logger.mode=offline")
+    again = typed_here(baseline.shell, "sweep", *grid, "logger.mode=offline")
     assert again.returncode == 0, again.stderr
     assert "4 runs, 4 done before, 0 to train" in again.stdout
     assert {file: file.stat().st_mtime_ns for file in baseline.shell.runs.glob("*/*.json")} == records

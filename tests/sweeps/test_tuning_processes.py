@@ -45,7 +45,7 @@ def trials(shell) -> dict[str, list]:
     return {name: trials_of(study) for name, study in open_studies(folder, search).items()}
 
 
-def test_a_worker_killed_and_a_search_stopped_lose_no_trial_and_make_none_twice(shell, own, wait_until):
+def test_a_worker_killed_and_a_search_stopped_lose_no_trial_and_make_none_twice(shell, own, typed_here, wait_until):
     words = (*WORDS, "--config-dir", own / "conf")
     process = shell.start(*words, "-j", "2")
     killed = wait_until(lambda: under_way(shell))[0]
@@ -64,7 +64,7 @@ def test_a_worker_killed_and_a_search_stopped_lose_no_trial_and_make_none_twice(
     assert waiting
 
     shell.gate.touch()
-    done = shell.run(*words, "-j", "1")
+    done = typed_here(shell, *words, "-j", "1")
     assert done.returncode == 0, done.stderr
     after = trials(shell)
     assert {name: [t.state.name for t in each] for name, each in after.items()} == {
@@ -77,10 +77,10 @@ def test_a_worker_killed_and_a_search_stopped_lose_no_trial_and_make_none_twice(
     assert sum(t.user_attrs.get("attempts", 1) for each in after.values() for t in each) == 7  # one died once
 
 
-def test_the_table_in_the_end_is_of_the_best_settings_on_fresh_seeds(shell, own):
+def test_the_table_in_the_end_is_of_the_best_settings_on_fresh_seeds(shell, own, typed_here):
     """The last command of the test before has trained them; typed again, it only shows what was found."""
     records = {file: file.stat().st_mtime_ns for file in shell.runs.glob("*/*.json")}
-    shown = shell.run(*WORDS, "--config-dir", own / "conf")
+    shown = typed_here(shell, *WORDS, "--config-dir", own / "conf")
     assert shown.returncode == 0, shown.stderr
     assert {file: file.stat().st_mtime_ns for file in shell.runs.glob("*/*.json")} == records
     assert "two: 2 techniques × 3 trials, 6 done before, 0 to make" in shown.stdout
@@ -103,17 +103,17 @@ def test_the_table_in_the_end_is_of_the_best_settings_on_fresh_seeds(shell, own)
     assert {"best.csv", "best.md", "history.png", "history.svg", "importance-gated.png"} <= {
         file.name for file in (folder / "tune").iterdir()
     }
-    status = shell.run("status", folder)
+    status = typed_here(shell, "status", folder)
     assert "completed" in status.stdout
 
 
-def test_what_cannot_be_searched_is_said_in_a_line(shell):
-    refused = shell.run("tune", *TINY, LR, "tune.metric=test/mse")
+def test_what_cannot_be_searched_is_said_in_a_line(shell, typed_here):
+    refused = typed_here(shell, "tune", *TINY, LR, "tune.metric=test/mse")
     assert refused.returncode == 2
     assert refused.stderr == (
         "gradflow: tune.metric=test/mse: the test split is for the final table alone; write val/mse\n"
     )
-    impossible = shell.run("tune", *TINY, "dropout=interval(0,1)")
+    impossible = typed_here(shell, "tune", *TINY, "dropout=interval(0,1)")
     assert impossible.returncode == 2
     assert "1 of 2 cells cannot run" in impossible.stderr
     assert "dropout=1.0: should be less than 1" in impossible.stderr
