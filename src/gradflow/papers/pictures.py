@@ -47,7 +47,7 @@ def draw(made: PaperTable) -> Figure | None:
         keys = [look.key(name) for name, look in looks.items() if name]
         _, key_rows = style.key_rows([str(key.get_label()) for key in keys], 2 * ROOM.width)
         room = Room(**{**vars(ROOM), "bottom": ROOM.bottom + style.KEY_HEIGHT * key_rows})
-        figure, grid = style.panels(len(rows), len(shown), room, sharey=True, sharex="col")
+        figure, grid = style.panels(len(rows), len(shown), room, sharey=True, sharex=True)
         for row, values in enumerate(rows):
             for column, side in enumerate(shown):
                 axis = grid[row, column]
