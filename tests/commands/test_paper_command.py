@@ -16,7 +16,10 @@ PAPER = {
         *("hardware.device=cpu", "logger.mode=disabled", "activation=sigmoid"),
     ],
     "axes": {"depth": {1: ["depth=1"], 12: ["depth=12"]}},
-    "measures": {"error": {"figure": "test/accuracy", "convert": "100 * (1 - x)", "label": "test error"}},
+    "measures": {
+        "error": {"figure": "test/accuracy", "convert": "100 * (1 - x)", "label": "test error"},
+        "loss": {"figure": "train/loss", "label": "training loss"},
+    },
     "published": [{"measure": "error", "provenance": "V", "figures": {1: 60, 12: 90}}],
     "claims": [{"claim": "error(12) > error(1)", "says": "Depth hurts.", "source": "Table 1"}],
     "full": {"seeds": 2},
@@ -86,6 +89,7 @@ def test_a_mistake_is_told_in_one_line(paper, words, told):
 def test_a_paper_is_run_and_its_table_printed(paper, tmp_path):
     code, said, _ = paper("table", "ash2001")
     assert code == 0
+    assert "training loss: no figure was published of it, and nothing has been run" in said
     assert "nothing was run yet: gradflow paper run ash2001 --scale small" in said
     code, said, _ = paper("run", "ash2001", "-j", 1, "--scale", "small", "--where", "depth == 1")
     assert code == 0

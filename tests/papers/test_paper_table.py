@@ -65,7 +65,7 @@ def test_every_published_figure_and_every_run_has_a_line(made):
         ("sigmoid", "10"): ("90", "V", "agrees"),  # its runs are by the paper's own protocol
         ("relu", "2"): ("7 unverified", "M", "run at reduced scale"),
         ("relu", "10"): ("None", "None", "run at reduced scale"),
-        ("maxmin", "2"): ("2.5", "V", "not in gradflow"),
+        ("maxmin", "2"): ("2.5", "V", "quoted only"),
     }
     ours = made.cells[0].lines[0].values["ours"]
     assert (ours.value, ours.count) == (pytest.approx(11.5), 2)
@@ -79,10 +79,18 @@ def test_without_runs_nothing_was_run(paper):
         ("sigmoid", "2"): "not run",
         ("sigmoid", "10"): "not run",
         ("relu", "2"): "not run",
-        ("maxmin", "2"): "not in gradflow",
+        ("maxmin", "2"): "quoted only",
     }
     assert [finding.verdict for _, finding in made.claims] == ["not run"] * 3
     assert made.deviations == paper.deviations
+
+
+def test_a_measure_without_figures_and_runs_is_told_in_a_line(paper):
+    made = make_paper_table("birch2001", paper, None, {})
+    assert made.cells[1].lines == []
+    assert "## share that learns\n\nNo figure was published of it, and nothing has been run.\n" in to_md(made)
+    assert "share that learns" not in to_tex(made)
+    assert "learned," not in to_csv(made)
 
 
 def test_claims_are_judged_on_these_runs(made):

@@ -329,12 +329,15 @@ def _tell_table(console: Console, made: PaperTable) -> None:
     from rich.text import Text
 
     from gradflow.commands.table import show
-    from gradflow.papers.table import told_difference
+    from gradflow.papers.table import NOTHING, told_difference
 
     scale = "" if made.scale is None else f" — {made.scale} scale"
     console.print(Text(f"{made.title}{scale}", style="bold"), soft_wrap=True)
     for table in made.cells:
-        show(console, table)
+        if table.lines:
+            show(console, table)
+        else:
+            console.print(Text(f"{table.title}: {NOTHING}"), soft_wrap=True)
     console.print(Text("claims", style="bold"))
     for claim, finding in made.claims:
         line = Text(f"{finding.verdict:<13} ", style=COLOURS[finding.verdict])

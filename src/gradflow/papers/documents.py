@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable
 
-from gradflow.papers.table import PaperTable
+from gradflow.papers.table import NOTHING, PaperTable
 from gradflow.results.formats.latex_format import to_latex
 from gradflow.results.formats.markdown import escape, to_markdown
 from gradflow.results.statistics.interval import Interval
@@ -23,7 +23,10 @@ def to_md(made: PaperTable, pictures: list[tuple[str, str]] | None = None) -> st
     parts = [f"# {escape(made.title)}", f"{escape(paper.citation)}. {escape(paper.about)}.", f"`{command}`"]
     parts += [f"![{escape(what)}]({file})" for file, what in pictures or []]
     for table in made.cells:
-        parts += [f"## {escape(table.title)}", to_markdown(table).strip()]
+        parts += [
+            f"## {escape(table.title)}",
+            to_markdown(table).strip() if table.lines else f"{NOTHING.capitalize()}.",
+        ]
     parts += ["## Claims", to_markdown(made.claims_table()).strip()]
     sections = {
         "Deviations from the paper's protocol": made.deviations,
@@ -38,7 +41,7 @@ def to_md(made: PaperTable, pictures: list[tuple[str, str]] | None = None) -> st
 
 def to_tex(made: PaperTable) -> str:
     """One table after another."""
-    return "\n".join(to_latex(table) for table in (*made.cells, made.claims_table()))
+    return "\n".join(to_latex(table) for table in (*made.cells, made.claims_table()) if table.lines)
 
 
 def to_csv(made: PaperTable) -> str:

@@ -31,6 +31,7 @@ CLAIM_HEADS = {
     "verdict": Head("verdict", (), "verdict", words=True),
     "source": Head("source", (), "source", words=True),
 }
+NOTHING = "no figure was published of it, and nothing has been run"
 CLAIMS_RULE = (
     "claims: the difference of the two sides, as claimed, with its 95 % interval from those of the cells (MOVER; Zou & "
     "Donner 2008): supported where all of it is above 0, contradicted where all of it is below, else undecided"
@@ -126,7 +127,7 @@ def _told(
     if number is None or block is None:
         return "run at reduced scale" if reduced else None
     if not paper.has(key):
-        return "not in gradflow"
+        return "quoted only"
     return verdict(ours, float(number), block, reduced)
 
 
