@@ -36,10 +36,11 @@ def gradflow(*words: str) -> int:
 
 
 def read(name: str, scale: str) -> PaperTable | None:
-    """A paper's table, if it was run."""
+    """A paper's table, if any of it was run."""
     folder = SWEEPS / sweep_name(name, scale)
     ran = read_runs(folder) if folder.is_dir() else None
-    return None if ran is None else make_paper_table(name, load(name), ran, collect(folder).found.records)
+    records = {} if ran is None else collect(folder).found.records
+    return make_paper_table(name, load(name), ran, records) if records else None
 
 
 def index(made: dict[str, PaperTable]) -> str:
@@ -52,8 +53,8 @@ def index(made: dict[str, PaperTable]) -> str:
         "",
         "Made by `python scripts/papers.py`: every paper of `conf/paper` at its reduced scale, a protocol that still "
         "tests the paper's claim on two CPU cores. Each page has the published figures beside ours, the claims with "
-        "their uncertainty, and every deviation from the paper's protocol. The figures themselves are the paper's own "
-        "protocol's: `gradflow paper run NAME`.",
+        "their uncertainty, and every deviation from the paper's protocol. To compare the figures themselves takes the "
+        "paper's own protocol: `gradflow paper run NAME`.",
         "",
         f"{len(made)} papers, {judged} claims judged: {total}. A claim that is 'not run' is one of cells that only "
         "the full scale has. Thresholds come from the papers or from chance, and were not moved after a run; a "

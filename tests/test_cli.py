@@ -54,7 +54,7 @@ def test_help_names_every_command_and_each_explains_itself(cli):
     commands = re.findall(r"^  ([\w-]+)  +\w", said.out.partition("commands:")[2], re.MULTILINE)
     assert commands == [
         *["train", "sweep", "tune", "status", "cancel", "logs", "table", "plot", "report", "diagnose"],
-        *["predict", "gc", "wandb-sync", "import-wandb", "dashboard", "doctor"],
+        *["predict", "paper", "gc", "wandb-sync", "import-wandb", "dashboard", "doctor"],
     ]
     for command in commands:
         said = cli(command, "--help")

@@ -135,7 +135,7 @@ def test_ctrl_c_or_a_kill_leaves_no_worker_behind_and_three_sweeps_at_once_train
     assert all(20 <= status["step"] < 60 for status in first.values())
     assert not any(map(is_alive, workers))
 
-    process = shell.start(*words, "-j", "2", DAWDLE="1")
+    process = shell.start(*words, "-j", "2", DAWDLE="0.2")
     wait_until(lambda: [status["attempt"] for status in under_way(shell.runs)] == [2, 2])
     workers = [status["pid"] for status in under_way(shell.runs)]
     process.kill()
@@ -147,8 +147,8 @@ def test_ctrl_c_or_a_kill_leaves_no_worker_behind_and_three_sweeps_at_once_train
     assert all((shell.runs / run_id / "checkpoints" / "last.ckpt").exists() for run_id in first)
 
     other = *(word for word in words if not word.startswith(("sweep.", "seed"))), "sweep.name=other", "seed=3,2,1"
-    sweeps = [shell.start(*each, "-j", "1", DAWDLE="2") for each in (words, words, other)]
-    wait_until(lambda: len({status["pid"] for status in under_way(shell.runs)}) == 3)
+    sweeps = [shell.start(*each, "-j", "1", DAWDLE="0.5") for each in (words, words, other)]
+    wait_until(lambda: len({s["pid"] for s in statuses(shell.runs).values() if s["state"] == "running"}) == 3)
     shell.gate.touch()
     for process, runs in zip(sweeps, (4, 4, 3), strict=True):
         done = shell.end(process)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import product
+from textwrap import wrap
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from gradflow.papers.paper import Key, Picture
 from gradflow.papers.table import PaperTable
@@ -17,15 +19,18 @@ from gradflow.results.pictures import style
 from gradflow.results.pictures.style import Look, Room
 from gradflow.results.statistics.interval import Interval
 
-ROOM = Room(width=2.55, height=1.9, left=0.72, top=0.55, bottom=0.5, across=0.18, down=0.42)
+ROOM = Room(height=1.9, left=0.78, top=0.55, bottom=0.5, across=0.18, down=0.42)
+WIDTH = 5.1  # inches of all panels beside each other
+ACROSS = 2  # panels, where there is nothing to stand beside
+LINE = 0.15  # inches of a line of the title
 SIDES = ("published", "ours")
 
 
 def draw(made: PaperTable) -> Figure | None:
     """Of the axes that the paper's `figure` names; None where the paper names none, or there is nothing to show.
 
-    Lines are told by colour, dashes and marker; bars are 95 % intervals. A row of panels for each value of the axes
-    that are neither along the bottom nor lines.
+    Lines are told by colour, dashes and marker; bars are 95 % intervals. Panels for each value of the axes that are
+    neither along the bottom nor lines.
     """
     asked = made.paper.figure
     if asked is None:
@@ -40,34 +45,40 @@ def draw(made: PaperTable) -> Figure | None:
         return None
     axes = list(made.paper.axes)
     rest = [axis for axis in axes if axis not in (asked.x, asked.lines)]
-    rows = [values for values in product(*(made.paper.axes[axis] for axis in rest)) if _any(sides, axes, rest, values)]
+    groups = [
+        values for values in product(*(made.paper.axes[axis] for axis in rest)) if _any(sides, axes, rest, values)
+    ]
     lines = _lines(made, asked, sides)
     looks = dict(zip(lines, style.looks(len(lines), False), strict=True))
+    panels = [(values, side) for values in groups for side in shown]
+    across = len(shown) if len(shown) > 1 else min(ACROSS, len(panels))
+    width = WIDTH / across
+    title = wrap(f"{made.paper.authors} {made.paper.year}: {made.paper.shows}", 80)
     with rc_context(style.WORDS):
         keys = [look.key(name) for name, look in looks.items() if name]
-        _, key_rows = style.key_rows([str(key.get_label()) for key in keys], 2 * ROOM.width)
-        room = Room(**{**vars(ROOM), "bottom": ROOM.bottom + style.KEY_HEIGHT * key_rows})
-        figure, grid = style.panels(len(rows), len(shown), room, sharey=True, sharex=True)
-        for row, values in enumerate(rows):
-            for column, side in enumerate(shown):
-                axis = grid[row, column]
-                _scale(axis, made, asked)
-                for name, look in looks.items():
-                    _line(axis, _points(made, asked, sides[side], dict(zip(rest, values, strict=True)), name), look)
-                where = ", ".join(f"{axis_} {value}" for axis_, value in zip(rest, values, strict=True))
-                scale = f" ({made.scale} scale)" if side == "ours" else ""
-                axis.set_title(style.plain(", ".join(filter(None, (f"{side}{scale}", where)))), fontsize=8)
+        _, key_rows = style.key_rows([str(key.get_label()) for key in keys], WIDTH)
+        top, bottom = ROOM.top + LINE * (len(title) - 1), ROOM.bottom + style.KEY_HEIGHT * key_rows
+        room = replace(ROOM, width=width, top=top, bottom=bottom)
+        figure, grid = style.panels(-(-len(panels) // across), across, room, sharey=True, sharex=True)
+        for axis in grid.flat[len(panels) :]:
+            axis.set_visible(False)
+        for axis, (values, side) in zip(grid.flat, panels, strict=False):
+            _scale(axis, made, asked)
+            for name, look in looks.items():
+                _line(axis, _points(made, asked, sides[side], dict(zip(rest, values, strict=True)), name), look)
+            where = ", ".join(f"{each} {value}" for each, value in zip(rest, values, strict=True))
+            scale = f" ({made.scale} scale)" if side == "ours" else ""
+            axis.set_title(style.plain(", ".join(filter(None, (f"{side}{scale}", where)))), fontsize=8)
+        _limits(grid[0, 0], [each.value for side in shown for each in sides[side].values()], asked.log_y)
         unit = made.paper.measures[measure].unit
-        figure.supylabel(
-            style.plain(made.paper.measures[measure].label + (f" ({unit})" if unit else "")),
-            fontsize=8,
-            x=0.06 / figure.get_figwidth(),
-            ha="left",
-        )
+        label = made.paper.measures[measure].label + (f" ({unit})" if unit else "")
+        words = "\n".join(wrap(style.plain(label), 34))
+        figure.supylabel(words, fontsize=8, x=0.06 / figure.get_figwidth(), ha="left")
         style.below(figure, style.plain(asked.x.replace("_", " ")), key_rows if keys else 0)
         if keys:
             style.legend(figure, keys)
-        style.headline(figure, f"{made.paper.authors} {made.paper.year}", made.paper.shows)
+        y = 1 - 0.1 / figure.get_figheight()
+        figure.suptitle(style.plain("\n".join(title)), fontsize=9, y=y, va="top")
     return figure
 
 
@@ -118,6 +129,23 @@ def _scale(axis: Axes, made: PaperTable, asked: Picture) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda at, _: names.get(at, "")))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.tick_params(labelsize=7)
+
+
+def _limits(axis: Axes, values: list[float], log: bool) -> None:
+    """The scale is the means': a wide interval leaves the panel rather than press all lines flat."""
+    low, high = min(values), max(values)
+    if log and low > 0:
+        if high / low > 10:
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        else:  # no power of ten may lie within
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_locator(NullLocator())
+        margin = (high / low) ** 0.08 if high > low else 2.0
+        axis.set_ylim(low / margin, high * margin)
+    elif not log:
+        space = 0.1 * (high - low or abs(high) or 1.0)
+        axis.set_ylim(low - space, high + space)
 
 
 def _spaced(places: list[float], log: bool) -> list[float]:

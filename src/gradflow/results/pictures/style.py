@@ -88,7 +88,7 @@ def panels(
         "wspace": room.across / room.width,
         "hspace": room.down / room.height,
     }
-    return figure, figure.subplots(rows, columns, sharey=sharey, squeeze=False, gridspec_kw=edges)
+    return figure, figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False, gridspec_kw=edges)
 
 
 def key_rows(labels: Sequence[str], width: float) -> tuple[int, int]:
