@@ -60,7 +60,10 @@ MISTAKES = [
     ("hydra.run.dir=x", ["hydra.run.dir=x: unknown key", TOP]),
     ("+hydra.verbose=true", ["+hydra.verbose=true: unknown key", TOP]),
     ("hydra/launcher=basic", ["hydra/launcher=basic: unknown key", TOP]),
-    ("remedy=clip_nrom", ["remedy=clip_nrom: unknown value;", "allowed: activation_l1, agc,", "did you mean 'clip_norm'?"]),
+    (
+        "remedy=clip_nrom",
+        ["remedy=clip_nrom: unknown value;", "allowed: activation_l1", "did you mean 'clip_norm'?"],
+    ),
     ("remedy=[agc,clip_nrom]", ["remedy=[agc,clip_nrom]: unknown value 'clip_nrom';", "did you mean 'clip_norm'?"]),
     ("remedy=[[agc]]", ["remedy=[[agc]]: unknown value", "allowed: activation_l1, agc,"]),
     ("remedy=[agc,warmup,agc]", ["remedy=[agc,warmup,agc]: 'agc' stands there twice"]),
