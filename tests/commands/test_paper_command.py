@@ -94,6 +94,8 @@ def test_a_paper_is_run_and_its_table_printed(paper, tmp_path):
     code, said, _ = paper("run", "ash2001", "-j", 1, "--scale", "small", "--where", "depth == 1")
     assert code == 0
     assert "4 runs, 0 done before, 2 to train, 2 not asked for" in said
+    assert paper("run", "ash2001", "--dry-run")[0] == 0
+    assert not (tmp_path / "sweeps" / "paper-ash2001-full").exists()
     assert "not run" in said
     code, said, _ = paper("run", "ash2001", "-j", 1, "--scale", "small")
     assert code == 0
@@ -102,6 +104,7 @@ def test_a_paper_is_run_and_its_table_printed(paper, tmp_path):
     ran = json.loads((tmp_path / "sweeps" / "paper-ash2001-small" / "paper.json").read_text())
     assert [each["key"] for each in ran["cells"]] == [["1"], ["12"]]
     assert all((tmp_path / "runs" / i / "result.json").exists() for each in ran["cells"] for i in each["runs"])
+    assert paper("run", "ash2001", "--plan")[0] == 0  # a full scale that is only planned hides no result
     code, table, _ = paper("table", "ash2001")
     assert code == 0
     assert said.endswith(table + said[said.rindex("runs:  ") :])  # `run` ends with it
@@ -112,4 +115,3 @@ def test_a_paper_is_run_and_its_table_printed(paper, tmp_path):
     code, said, _ = paper("run", "ash2001", "--dry-run")
     assert code == 0
     assert "4 runs, 0 done before, 4 to train" in said  # the full scale is another sweep
-    assert not (tmp_path / "sweeps" / "paper-ash2001-full").exists()

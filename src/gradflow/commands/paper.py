@@ -238,9 +238,13 @@ def _table(options: argparse.Namespace, paper: Paper) -> int:
     form = _format(options.format, options.out)
     sweeps = _sweeps(options.overrides)
     scales = [options.scale] if options.scale else ["full", "small"]
-    found = [(sweeps / sweep_name(options.name, scale)) for scale in scales]
-    folder = next((each for each in found if (each / FILE).exists()), None)
-    made = _made(options.name, paper, folder, None if folder is None else read_runs(folder))
+    found = [sweeps / sweep_name(options.name, scale) for scale in scales]
+    folders = [each for each in found if (each / FILE).exists()]
+    tables = [_made(options.name, paper, each, read_runs(each)) for each in folders]
+    # a scale that was only planned hides none that was run
+    shown = next((i for i, each in enumerate(tables) if any(map(each.values.done, each.values.runs))), 0)
+    folder = folders[shown] if folders else None
+    made = tables[shown] if tables else _made(options.name, paper, None, None)
     if form is None:
         console = Console(highlight=False)
         _tell_table(console, made)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.functional import linear
 
-from gradflow.models.activation import RReLU
 from gradflow.models.cells.rnn import RNN
 from gradflow.models.network import Network
 from gradflow.models.recurrence import Recurrence
 from gradflow.rng import stream
+from gradflow.training.omega import is_normalized, mixes_units, recurrences
 from gradflow.training.remedy import Pretraining, Remedy, Stage
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Flossing(Remedy):
             ValueError: if a layer's J_t is not that of the equation, or has fewer than k exponents; if no step counts,
                 or none is left to train.
         """
-        layers = _layers(network)
+        layers = recurrences(network)
         if not layers or not all(isinstance(layer.cell, RNN) for layer in layers):
             raise ValueError(
                 f"{KEY} is defined for h_t = φ(W x_t + U h_{{t−1}} + b): use model=recurrent with cell=rnn or "
@@ -87,10 +87,10 @@ class Flossing(Remedy):
 
     def _refuse_other_steps(self, layers: list[Recurrence]) -> None:
         for refused, what, way_out in (
-            (any(map(_normalized, layers)), "a norm inside the cell changes", "cell.recurrent_norm=none"),
+            (any(map(is_normalized, layers)), "a norm inside the cell changes", "cell.recurrent_norm=none"),
             (any(layer.skip_time for layer in layers), "model.skip_time adds to", "model.skip_time=0"),
             (any(layer.zoneout for layer in layers), "model.zoneout changes", "model.zoneout=0"),
-            (any(map(_not_elementwise, layers)), "this activation does not give", "activation=tanh"),
+            (any(map(mixes_units, layers)), "this activation does not give", "activation=tanh"),
         ):
             if refused:
                 raise ValueError(
@@ -106,7 +106,7 @@ class Flossing(Remedy):
 
     def of_layers(self, network: Network, x_BTF: Tensor) -> Iterator[Tensor]:
         """The exponents [B, k] of every layer on a batch, as they come out of the decompositions: nearly in order."""
-        layers = _layers(network)
+        layers = recurrences(network)
         for index, (layer, seen) in enumerate(zip(layers, _inputs(network, layers, x_BTF), strict=True)):
             cell = layer.cell
             assert isinstance(cell, RNN)
@@ -189,17 +189,3 @@ def _inputs(network: Network, layers: list[Recurrence], x_BTF: Tensor) -> list[T
         for handle in handles:
             handle.remove()
     return [seen[layer] for layer in layers]
-
-
-def _layers(network: Network) -> list[Recurrence]:
-    return [module for module in network.modules() if isinstance(module, Recurrence)]
-
-
-def _normalized(layer: Recurrence) -> bool:
-    assert isinstance(layer.cell, RNN)
-    return layer.cell.recurrent_norm != "none"
-
-
-def _not_elementwise(layer: Recurrence) -> bool:
-    """Activations that mix units, or draw their slopes anew at every call."""
-    return layer.cell.inputs != layer.cell.width or any(isinstance(each, RReLU) for each in layer.cell.modules())

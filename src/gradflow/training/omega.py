@@ -53,17 +53,17 @@ class Omega(Remedy):
         Raises:
             ValueError: if a layer's ∂x_{k+1}/∂x_k is not that of the equation.
         """
-        layers = _layers(network)
+        layers = recurrences(network)
         if not layers or not all(isinstance(layer.cell, RNN) for layer in layers):
             raise ValueError(
                 "remedy.omega is defined for h_t = φ(W x_t + U h_{t−1} + b): use model=recurrent with cell=rnn or "
                 "cell=irnn, or leave remedy=omega out"
             )
         for refused, what, way_out in (
-            (any(map(_normalized, layers)), "a norm inside the cell changes", "cell.recurrent_norm=none"),
+            (any(map(is_normalized, layers)), "a norm inside the cell changes", "cell.recurrent_norm=none"),
             (any(layer.skip_time for layer in layers), "model.skip_time adds to", "model.skip_time=0"),
             (any(layer.zoneout for layer in layers), "model.zoneout changes", "model.zoneout=0"),
-            (any(map(_not_elementwise, layers)), "this activation does not give", "activation=tanh"),
+            (any(map(mixes_units, layers)), "this activation does not give", "activation=tanh"),
         ):
             if refused:
                 raise ValueError(
@@ -72,7 +72,7 @@ class Omega(Remedy):
                 )
 
     def losses(self, network: Network, task: Task, x: Tensor, y: Tensor) -> Iterator[Tensor]:
-        with _watched(_layers(network)) as passes:
+        with _watched(recurrences(network)) as passes:
             out = network(x)
         yield task.loss(out, y)
         with torch.autocast(x.device.type, enabled=False):
@@ -164,15 +164,17 @@ def _whole_gradients(direct_BTH: Tensor, slope_BTH: Tensor, U: Tensor) -> Tensor
     return torch.stack(found[::-1], 1)
 
 
-def _layers(network: Network) -> list[Recurrence]:
+def recurrences(network: Network) -> list[Recurrence]:
+    """The recurrent layers of a network, in order."""
     return [module for module in network.modules() if isinstance(module, Recurrence)]
 
 
-def _normalized(layer: Recurrence) -> bool:
+def is_normalized(layer: Recurrence) -> bool:
+    """Whether norms inside the cell add to the derivative of a state by the one before it."""
     assert isinstance(layer.cell, RNN)
     return layer.cell.recurrent_norm != "none"
 
 
-def _not_elementwise(layer: Recurrence) -> bool:
+def mixes_units(layer: Recurrence) -> bool:
     """Activations that mix units, or draw their slopes anew at every call."""
     return layer.cell.inputs != layer.cell.width or any(isinstance(each, RReLU) for each in layer.cell.modules())
