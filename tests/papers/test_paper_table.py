@@ -2,15 +2,19 @@
 
 import csv
 import io
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gradflow.papers.documents import to_csv, to_md, to_tex
 from gradflow.papers.paper import Paper
-from gradflow.papers.pictures import draw
+from gradflow.papers.pictures import draw, told_by_cell
 from gradflow.papers.runs import PaperRuns, Ran
 from gradflow.papers.table import make_paper_table
-from gradflow.runs.record import Record
+from gradflow.results.choices import varying
+from gradflow.runs.planfile import Collection
+from gradflow.runs.record import Found, Record
 
 ACCURACIES = {
     ("sigmoid", "2"): (0.88, 0.89),
@@ -159,3 +163,27 @@ def test_the_published_figure_stands_beside_ours(made, paper):
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     bare = make_paper_table("birch2001", paper.model_copy(update={"figure": None}), None, {})
     assert draw(bare) is None
+
+
+def test_curves_are_told_in_the_papers_words(made, records, paper):
+    """Whatever the configs of its cells differ in; of one cell only the seed does."""
+    labels = {
+        f"{'-'.join(key)}-{seed}": {"task": "digits", "activation": key[0], "gain": i, "seed": seed}
+        for i, key in enumerate(ACCURACIES)
+        for seed in range(2)
+    }
+    told = told_by_cell(made, Collection("paper", None, labels, Found(records), Path()))
+    assert list(told.planned) == list(labels)
+    for key, ids in made.values.runs.items():
+        for i in set(ids) & set(labels):
+            assert {axis: told.planned[i][axis] for axis in paper.axes} == paper.look(key)
+    assert set(varying(list(told.planned.values()))) == {"net", "depth"}
+
+
+def test_a_full_scale_cut_short_is_not_called_full(made, paper, ran, records):
+    assert made.told_scale == "small scale"
+    full = replace(ran, scale="full")
+    assert make_paper_table("birch2001", paper, full, records).told_scale == "full scale, reduced"
+    own = replace(full, cells=[replace(each, differs={}) for each in full.cells])
+    assert make_paper_table("birch2001", paper, own, records).told_scale == "full scale"
+    assert make_paper_table("birch2001", paper, None, {}).told_scale == ""

@@ -272,9 +272,11 @@ def _table(options: argparse.Namespace, paper: Paper) -> int:
 
 def _draw(made: PaperTable, folder: Path | None, out: Path) -> list[tuple[str, str]]:
     """The published figure beside ours, and pictures of the runs, as PNG beside the page; (file, what it shows)."""
+    from dataclasses import replace
+
     import gradflow
     from gradflow.commands.plot import DPI, Theory
-    from gradflow.papers.pictures import draw
+    from gradflow.papers.pictures import draw, told_by_cell
     from gradflow.results.pictures import style
     from gradflow.results.pictures.kinds import Asked
     from gradflow.results.pictures.kinds import draw as draw_kind
@@ -292,11 +294,15 @@ def _draw(made: PaperTable, folder: Path | None, out: Path) -> list[tuple[str, s
         return drawn
     collection = collect(folder)
     theory = Theory(collection)
+    lines = (made.paper.figure and made.paper.figure.lines) or next(iter(made.paper.axes))
     asked = Asked("metric", None, None, theory.trainable_depths, theory.diagram)
     sheet = paper_sheet(2, "")
     for kind in made.paper.pictures:
         try:
-            figure = draw_kind(kind, collection, sheet, asked)
+            if kind == "curves":  # lines in the paper's own words, whatever their configs differ in
+                figure = draw_kind(kind, told_by_cell(made, collection), sheet, replace(asked, by=lines))
+            else:
+                figure = draw_kind(kind, collection, sheet, asked)
         except SaysNothing as nothing:
             print(f"gradflow: {kind}: nothing to draw: {nothing}", file=sys.stderr)
             continue
@@ -335,8 +341,7 @@ def _tell_table(console: Console, made: PaperTable) -> None:
     from gradflow.commands.table import show
     from gradflow.papers.table import NOTHING, told_difference
 
-    scale = "" if made.scale is None else f" — {made.scale} scale"
-    console.print(Text(f"{made.title}{scale}", style="bold"), soft_wrap=True)
+    console.print(Text(" — ".join(filter(None, (made.title, made.told_scale))), style="bold"), soft_wrap=True)
     for table in made.cells:
         if table.lines:
             show(console, table)

@@ -15,9 +15,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from gradflow.papers.paper import Key, Picture
 from gradflow.papers.table import PaperTable
+from gradflow.results.choices import differing
 from gradflow.results.pictures import style
 from gradflow.results.pictures.style import Look, Room
 from gradflow.results.statistics.interval import Interval
+from gradflow.runs.planfile import Collection
 
 ROOM = Room(height=1.9, left=0.78, top=0.55, bottom=0.5, across=0.18, down=0.42)
 WIDTH = 5.1  # inches of all panels beside each other
@@ -67,7 +69,7 @@ def draw(made: PaperTable) -> Figure | None:
             for name, look in looks.items():
                 _line(axis, _points(made, asked, sides[side], dict(zip(rest, values, strict=True)), name), look)
             where = ", ".join(f"{each} {value}" for each, value in zip(rest, values, strict=True))
-            scale = f" ({made.scale} scale)" if side == "ours" else ""
+            scale = f" ({made.told_scale})" if side == "ours" else ""
             axis.set_title(style.plain(", ".join(filter(None, (f"{side}{scale}", where)))), fontsize=8)
         _limits(grid[0, 0], [each.value for side in shown for each in sides[side].values()], asked.log_y)
         unit = made.paper.measures[measure].unit
@@ -80,6 +82,19 @@ def draw(made: PaperTable) -> Figure | None:
         y = 1 - 0.1 / figure.get_figheight()
         figure.suptitle(style.plain("\n".join(title)), fontsize=9, y=y, va="top")
     return figure
+
+
+def told_by_cell(made: PaperTable, collection: Collection) -> Collection:
+    """The runs of a paper, told apart by its axes instead of by the choices in which their configs differ."""
+    labels = {i: collection.planned[i] for ids in made.values.runs.values() for i in ids if i in collection.planned}
+    apart = set(differing(labels.values())) - {"task"}
+    told = {}
+    for key, ids in made.values.runs.items():
+        cell = made.paper.look(key)
+        for i in ids:
+            same = {name: value for name, value in labels.get(i, {}).items() if name not in apart}
+            told[i] = same | {axis: value for axis, value in cell.items() if axis not in same}
+    return replace(collection, planned={i: told[i] for i in labels})
 
 
 def _any(sides: Mapping[str, Mapping[Key, Interval]], axes: list[str], rest: list[str], values: Key) -> bool:

@@ -43,6 +43,8 @@ class PaperTable:
     """All that `gradflow paper table` shows.
 
     Attributes:
+        scale: that of the runs; None where nothing was planned.
+        reduced: whether any run departs from the paper's protocol.
         cells: a table for each measure.
         claims: what the runs say of each claim.
         deviations: of these runs from the paper's protocol, a sentence each.
@@ -55,10 +57,17 @@ class PaperTable:
     claims: list[tuple[Claim, Finding]]
     deviations: list[str]
     values: Values
+    reduced: bool
 
     @property
     def title(self) -> str:
         return f"{self.paper.authors} {self.paper.year}, {self.paper.shows}"
+
+    @property
+    def told_scale(self) -> str:
+        """'small scale', 'full scale', 'full scale, reduced'; empty where nothing was planned."""
+        cut = ", reduced" if self.scale == "full" and self.reduced else ""
+        return "" if self.scale is None else f"{self.scale} scale{cut}"
 
     def claims_table(self) -> Table:
         """The claims as a table; a claim of several comparisons has a line for each."""
@@ -81,7 +90,8 @@ def make_paper_table(name: str, paper: Paper, ran: PaperRuns | None, records: Ma
     claims = [(claim, judge(read, values)) for claim, read in zip(paper.claims, paper.claimed(), strict=True)]
     cells = [_of_measure(paper, measure, ran, values) for measure in paper.measures]
     deviations = list(_deviations(paper, ran, values))
-    return PaperTable(paper, name, None if ran is None else ran.scale, cells, claims, deviations, values)
+    reduced = ran is not None and any(each.differs and values.done(each.key) for each in ran.cells)
+    return PaperTable(paper, name, None if ran is None else ran.scale, cells, claims, deviations, values, reduced)
 
 
 def _of_measure(paper: Paper, name: str, ran: PaperRuns | None, values: Values) -> Table:
