@@ -76,7 +76,7 @@ LONG = (
     *("slurm/test_sweep", "sweeps/test_chaos", "runs/test_combinations.py", "sweeps/test_pool"),
     *("runs/test_rank_processes", "runs/test_config_files", "slurm/", "test_cli", "runs/test_two_processes"),
     *("commands/test_sweep_command", "sweeps/test_tuning_processes", "runs/test_combinations_of_time"),
-    *("test_hydra_main", "runs/test_wandb", "browser/", "test_scripts", "test_examples"),
+    *("runs/test_packed", "test_hydra_main", "runs/test_wandb", "browser/", "test_scripts", "test_examples"),
     *("training/test_golden_resnet", "instruments/test_watching_two_processes"),
 )
 

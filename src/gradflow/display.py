@@ -15,6 +15,8 @@ from rich.text import Text
 from gradflow.runs.identity import title
 from gradflow.sweeps.pool import Progress
 
+MOST_LINES = 12  # of runs under way
+
 
 class SweepDisplay:
     """One live display: done, running, failed, time left, and what each worker is on.
@@ -66,12 +68,15 @@ class SweepDisplay:
             Text(f"{_left(progress)} left"),
         )
         lines = Table.grid(padding=(0, 2))
-        for running in progress.running.values():
+        running_ones = list(progress.running.values())
+        for running in running_ones[:MOST_LINES]:
             step = f"step {running.step}/{running.total}" if running.total else "starting"
             loss = "" if math.isnan(running.loss) else f"loss {running.loss:.3g}"
             lines.add_row(
                 "", Text(step), Text(loss), Text(title(running.run.labels), overflow="ellipsis", no_wrap=True)
             )
+        if len(running_ones) > MOST_LINES:
+            lines.add_row("", Text(f"and {len(running_ones) - MOST_LINES} more", style="dim"))
         return Group(bar, lines)
 
 

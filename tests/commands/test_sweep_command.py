@@ -73,10 +73,11 @@ def test_a_plan_under_way_is_frozen(typed, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("launcher=slrum",), "launcher=slrum: unknown value; allowed: local, slurm; did you mean 'slurm'?"),
+        (("launcher=slrum",), "launcher=slrum: unknown value; allowed: local, packed, slurm; did you mean 'slurm'?"),
         (
             ("launcher.jbos=2",),
-            "launcher.jbos=2: unknown key; allowed: jobs, kind, max_attempts, workers_per_gpu; did you mean 'jobs'?",
+            "launcher.jbos=2: unknown key; allowed: jobs, kind, max_attempts, pack, workers_per_gpu; did you mean "
+            "'jobs'?",
         ),
         (
             ("launcher=slurm", "launcher.runs_per_task=0"),
@@ -125,3 +126,13 @@ def test_typed_again_only_what_is_missing_or_failed_or_asked_for_is_trained(new_
     assert (shell.runs / ".replaced" / f"{done.name}-1" / "result.json").read_bytes() == before
     results = [json.loads(text) for text in (before, (done / "result.json").read_bytes())]
     assert results[0]["metrics"] == results[1]["metrics"]
+
+
+def test_the_plan_of_a_packed_sweep_says_which_runs_are_trained_alone_and_why(typed):
+    grid = "depth=2", "width=8", "trainer.max_steps=5", "hardware.device=cpu", "logger.mode=disabled"
+    said = typed("sweep", *grid, "seed=0,1,2", "dropout=0.0,0.1", "launcher=packed", "--dry-run")
+    assert said.code == 0
+    assert "note: 3 of 6 runs are trained alone: dropout=0.1 draws random numbers while it trains" in said.out
+    single = typed("sweep", *grid, "activation=relu,tanh", "launcher=packed", "--dry-run")
+    assert "note: 2 of 2 runs are trained alone: no other has a network of the same graph" in single.out
+    assert "alone" not in typed("sweep", *grid, "activation=relu,tanh", "--dry-run").out

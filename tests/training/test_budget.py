@@ -66,6 +66,11 @@ def test_an_example_by_hand():
     ]
 
 
+def test_a_longer_chunk_is_not_ended_by_logging():
+    budget = Budget(100, log_every=10, val_every=60, checkpoint_every=50)
+    assert list(budget.chunks(0, longest=40)) == [(0, 40), (40, 50), (50, 60)]
+
+
 def test_losses_are_logged_at_intervals_where_the_objective_changes_and_at_the_end():
     budget = Budget(25, log_every=10, val_every=100, checkpoint_every=100, boundaries=(3, 12))
     assert [step for step in range(1, 26) if budget.logs(step)] == [3, 10, 12, 20, 25]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,15 +150,31 @@ def tell(prepared: Prepared, console: Console) -> None:
         console.print(f"{prepared.folder}: this plan takes the place of {earlier}", soft_wrap=True)
     for note in prepared.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
+    for why, count in _alone(prepared).items():
+        console.print(f"note: {count} of {left} runs are trained alone: {why}", soft_wrap=True, markup=False)
     others = len(prepared.states) - left
     passed = f", {others} not asked for" if others else ""
     console.print(f"{prepared.plan.name}: {total} runs, {done} done before, {left} to train{passed}", soft_wrap=True)
 
 
+def _alone(prepared: Prepared) -> Counter[str]:
+    """Of a packed sweep, what keeps runs from being trained with others."""
+    if prepared.launcher.pack == 1:
+        return Counter()
+    from gradflow.runs.graph import graph_key, why_alone
+
+    alike = Counter(graph_key(run.labels, run.config) for run in prepared.missing)
+    only_one = "no other has a network of the same graph"
+    found: Counter[str] = Counter()
+    for run in prepared.missing:
+        why = why_alone(run.labels, run.config)
+        if why is not None or alike[graph_key(run.labels, run.config)] == 1:
+            found[why or only_one] += 1
+    return found
+
+
 def tell_cost(prepared: Prepared, console: Console, every: bool) -> None:
     """What is left to train, by state, and what it is expected to cost; `every`: a line per run."""
-    from collections import Counter
-
     from rich.text import Text
 
     from gradflow.runs.identity import title

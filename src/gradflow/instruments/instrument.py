@@ -93,7 +93,10 @@ class Instrument:
         blocks: all that is watched, from `bind`.
         examples: of a batch that are looked at inside the network.
         beside: modules that are no blocks, whose `output` it wants to see too.
+        of_loss_alone: whether it needs neither gradients nor parameters.
     """
+
+    of_loss_alone = False
 
     def __init__(self) -> None:
         self.every = 1
@@ -113,6 +116,10 @@ class Instrument:
     def due(self, step: int) -> bool:
         """Whether it looks at update number `step`."""
         return step % self.every == 0
+
+    def measures(self, step: int) -> bool:
+        """Whether anything comes of its looking at update number `step`."""
+        return self.due(step)
 
     def sees(self, step: int) -> bool:
         """Whether it looks inside the network during update number `step`: at no more steps than it is due."""

@@ -17,6 +17,8 @@ class LossCurve(Instrument):
     It is known in Lightning; in a loop of one's own only if `flow.loss(loss)` is called before each `backward()`.
     """
 
+    of_loss_alone = True
+
     def __init__(self) -> None:
         super().__init__()
         self._sum: Tensor | None = None
@@ -24,6 +26,9 @@ class LossCurve(Instrument):
     def due(self, step: int) -> bool:
         """Always: at a step that is not to be measured, what was added up for it must be forgotten."""
         return True
+
+    def measures(self, step: int) -> bool:
+        return super().due(step)
 
     def loss(self, value: Tensor) -> None:
         value = present(widened(value.detach().sum()).clone())

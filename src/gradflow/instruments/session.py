@@ -125,6 +125,25 @@ class Session:
         for instrument in self.instruments:
             self._take(step, instrument.before_clipping(Update(step, self._whole)))
 
+    def needs(self, step: int) -> str:
+        """What update `step` must show to what measures it: 'inside' (hooks), 'gradients', 'loss', or ''."""
+        if self._find_order:
+            return "inside"
+        measuring = [instrument for instrument in self.instruments if instrument.measures(step)]
+        if any(instrument.sees(step) for instrument in measuring):
+            return "inside"
+        return "gradients" if any(not i.of_loss_alone for i in measuring) else "loss" if measuring else ""
+
+    def passed(self, optimizer: Optimizer, step: int, loss: Tensor) -> None:
+        """Update `step` was made without `before` and `after`, which nothing but the loss was needed of."""
+        self._taken[optimizer] = step + 1
+        for instrument in self.instruments:
+            if instrument.measures(step):
+                instrument.loss(loss)
+                self._take(step, instrument.before_clipping(Update(step, Part([], (), False))))
+        if any(instrument.sees(step + 1) for instrument in self.instruments):
+            self.begin(step + 1)
+
     def loss(self, value: Tensor) -> None:
         """A loss that is being differentiated; those of one update add up."""
         for instrument in self.instruments:

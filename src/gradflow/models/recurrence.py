@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 
 from gradflow.models.cell import Cell, Matrix, State, zeros
 
@@ -90,7 +91,8 @@ class Recurrence(nn.Module):
         steps = x.shape[1]
         observer = self.observer
         stride = steps if observer is None else min(observer.every, steps)
-        if stride > 1 and not self.skip_time and not self.zoneout:
+        # kernels of whole sequences have no form over an axis of members (`gradflow.training.pack`)
+        if stride > 1 and not self.skip_time and not self.zoneout and not is_batchedtensor(x):
             pieces: list[Tensor] = []
             for start in range(0, steps, stride):
                 found = self.cell.fast(x[:, start : start + stride], state)

@@ -32,7 +32,7 @@ from gradflow.runs.lockstep import Judge, Lockstep, PrunedRun
 from gradflow.runs.placement import where
 from gradflow.runs.ranks import launched, processes
 from gradflow.runs.record import Unreadable, is_done, read, write_bytes, write_json
-from gradflow.runs.recorder import Recorder, newest_checkpoint
+from gradflow.runs.recorder import PACKED_HEARTBEAT, Recorder, newest_checkpoint
 from gradflow.runs.result import no_gradient, result_of, summarize
 from gradflow.runs.stop import InterruptedRun, Stop
 from gradflow.runs.time_watch import TimeWatch
@@ -41,6 +41,7 @@ from gradflow.runs.wandb_logger import finish, make_logger
 from gradflow.training.learner import Learner
 
 OnProgress = Callable[[int, int, float], None]
+Joins = Callable[[Learner, GradientFlow | None], None]
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,13 @@ def attempt(
     on_progress: OnProgress | None = None,
     judge: Judge | None = None,
     together: Together = ALONE,
+    joins: Joins | None = None,
 ) -> Outcome:
-    """This process's part in training a run: see `execute`. Rank 0 claims and writes the record."""
+    """This process's part in training a run: see `execute`. Rank 0 claims and writes the record.
+
+    Args:
+        joins: told of what learns and of its instrument before it trains: see `gradflow.runs.packed`.
+    """
     name = run_id(config)
     path = Path(config.paths.runs) / name
     began = time.monotonic()
@@ -118,7 +124,7 @@ def attempt(
             status = _open_record(path, config, overrides) if mine is not None else None
             state, error = "failed", None
             try:
-                state = _train(path, mine, config, status, stop, on_progress, judge, together)
+                state = _train(path, mine, config, status, stop, on_progress, judge, together, joins)
             except InterruptedRun:
                 state = "preempted"
             except PrunedRun:
@@ -186,6 +192,7 @@ def _train(
     on_progress: OnProgress | None,
     judge: Judge | None,
     together: Together,
+    joins: Joins | None,
 ) -> str:
     quiet()
     fault = missing_hardware(config)  # the plan may have been checked on another machine
@@ -216,6 +223,10 @@ def _train(
             prediction.write(path, config, pieces)
         log = make_logger(config, path)
         recorder = Recorder(mine, status, first_step, flow, watch, stop, on_progress, judge, together, log)
+    if joins is not None:
+        joins(learner, flow)
+        if recorder is not None:
+            recorder.heartbeat = PACKED_HEARTBEAT
     keeper = recorder or Lockstep(path, first_step, stop, together=together)
     trainer = Trainer(
         **where(config, pieces, together),

@@ -25,6 +25,7 @@ from gradflow.runs.wandb_logger import WandbLog
 from gradflow.training.learner import Learner
 
 HEARTBEAT = 2.0  # seconds between two writes of status.json
+PACKED_HEARTBEAT = 20.0  # of each of many runs that share a process
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
@@ -68,6 +69,7 @@ class Recorder(Lockstep):
         self.metrics = Series(path / "metrics.parquet", METRICS, before=first_step + 1 if first_step else 0)
         self.gradflow = Series(path / "gradflow.parquet", GRADFLOW, before=first_step)
         self.final = {f"{row['split']}/{row['name']}": row["value"] for row in self.metrics.table().to_pylist()}
+        self.heartbeat = HEARTBEAT
         self.train_seconds = 0.0
         self.clock: list[list[float]] = []
         self._seen = 0
@@ -88,7 +90,7 @@ class Recorder(Lockstep):
         if self.on_progress is not None and now - self._told > 0.25:
             self._told = now
             self.on_progress(learner.steps_done, learner.budget.total, self._loss)
-        if now - self._beat > HEARTBEAT:
+        if now - self._beat > self.heartbeat:
             self._beat = now
             self.write_status(step=learner.steps_done, total=learner.budget.total)
 
@@ -101,7 +103,7 @@ class Recorder(Lockstep):
     def _listen(self) -> None:
         super()._listen()
         now = time.monotonic()
-        if now - self._beat > HEARTBEAT:
+        if now - self._beat > self.heartbeat:
             self._beat = now
             self.write_status()
 

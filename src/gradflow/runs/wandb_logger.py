@@ -19,8 +19,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 TOGETHER = 0.25  # seconds for which numbers are collected and then sent at once
 _say = logging.getLogger("gradflow")
 _writer: _Writer | None = None
-_open: WandbLog | None = None
+# of this run: those of a pack are greenlets, each with a context of its own
+_open: ContextVar[WandbLog | None] = ContextVar("open", default=None)
+_many: ContextVar[bool] = ContextVar("many", default=False)
 
 
 class WandbLog:
@@ -49,7 +52,7 @@ class WandbLog:
         mode: 'offline' or 'online'.
     """
 
-    def __init__(self, writer: _Writer, config: Config, path: Path, mode: str) -> None:
+    def __init__(self, writer: _Writer | _Later, config: Config, path: Path, mode: str) -> None:
         self._writer, self._path, self._mode, self._wait = writer, path, mode, config.logger.wait_seconds
         self._layouts: dict[int, tuple[int, Any]] = {}
         self._summary: dict[str, Any] = {}
@@ -132,17 +135,28 @@ def make_logger(config: Config, path: Path) -> WandbLog | None:
     Offline needs no account and sends nothing. The W&B run has the run id, so that one that goes on after a kill is
     the same W&B run.
     """
-    global _open
     if config.logger.mode == "disabled":
         return None
-    _open = WandbLog(_the_writer(), config, path, config.logger.mode)
-    return _open
+    log = WandbLog(_Later() if _many.get() else _the_writer(), config, path, config.logger.mode)
+    _open.set(log)
+    return log
+
+
+@contextmanager
+def many_at_once() -> Iterator[None]:
+    """Of runs that are under way beside others of this process: the process that speaks with W&B has one at a time, and
+    so gets all of a run at its end. What a kill takes with it, the record holds."""
+    before = _many.set(True)
+    try:
+        yield
+    finally:
+        _many.reset(before)
 
 
 def finish(state: str) -> None:
     """Close the W&B run, if one is open, so that the next run of this process gets its own."""
-    global _open
-    log, _open = _open, None
+    log = _open.get()
+    _open.set(None)
     if log is not None:
         log.close(state)
 
@@ -163,6 +177,22 @@ def _the_writer() -> _Writer:
         _writer = _Writer()
         atexit.register(_writer.leave)
     return _writer
+
+
+class _Later:
+    """In place of `_Writer`: keeps what it is told until the run ends."""
+
+    def __init__(self) -> None:
+        self._messages: list[tuple[Any, ...]] = []
+
+    def put(self, *message: Any) -> None:
+        self._messages.append(message)
+
+    def ask(self, wait: float, *message: Any) -> dict[str, Any] | None:
+        writer = _the_writer()
+        for each in self._messages:
+            writer.put(*each)
+        return writer.ask(wait, *message)
 
 
 class _Writer:

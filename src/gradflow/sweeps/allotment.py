@@ -18,11 +18,13 @@ class Allotment:
         gpus: for each worker in turn the GPUs that it sees, as `CUDA_VISIBLE_DEVICES` has them, e.g. ('0', '0', '1',
             '1') for two workers per GPU; empty where there are none.
         max_attempts: how often a run is tried whose process dies.
+        pack: runs that a worker trains at once.
     """
 
     jobs: int
     gpus: tuple[str, ...] = ()
     max_attempts: int = 3
+    pack: int = 1
 
     def gpu(self, worker: int) -> str | None:
         return self.gpus[worker % len(self.gpus)] if self.gpus else None
@@ -45,7 +47,7 @@ def allot(workers: Workers, threads: int, wants_gpu: bool, devices: int = 1) -> 
         raise ConfigError(f"trainer.devices={devices}: this machine shows {len(seen)} GPUs to gradflow")
     groups = [",".join(seen[i : i + devices]) for i in range(0, len(seen) - devices + 1, devices)]
     gpus = tuple(group for group in groups for _ in range(workers.workers_per_gpu))
-    return Allotment(workers.jobs or len(gpus) or max(1, cores() // threads), gpus, workers.max_attempts)
+    return Allotment(workers.jobs or len(gpus) or max(1, cores() // threads), gpus, workers.max_attempts, workers.pack)
 
 
 def cores() -> int:

@@ -50,6 +50,7 @@ class Workers(BaseModel):
     Attributes:
         jobs: worker processes; null for as many as the cores, or the GPUs, hold.
         workers_per_gpu: a small network fills a small part of a GPU.
+        pack: runs that a worker trains at once, as one network where they have one graph; see `gradflow.runs.packed`.
         max_attempts: how often a run is tried whose process died (out of memory, SIGKILL). A run that ends in an
             exception is not tried again by itself: it would end so again.
     """
@@ -58,6 +59,7 @@ class Workers(BaseModel):
 
     jobs: Count | None
     workers_per_gpu: Count
+    pack: Count = 1
     max_attempts: Count
 
 

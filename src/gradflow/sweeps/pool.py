@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.runs.claim import mark_failed
+from gradflow.runs.graph import graph_key
 from gradflow.runs.planfile import PlannedRun
 from gradflow.runs.record import Unreadable
 from gradflow.runs.stop import Stop
@@ -63,7 +64,7 @@ class _Worker:
         self.process = start("gradflow.sweeps.worker", _begin, theirs, alive, gpu)
         theirs.close()
         alive.close()
-        self.running: Running | None = None
+        self.running: dict[str, Running] = {}  # by run id
 
     def ask_to_leave(self) -> None:
         """It checkpoints what it is on. No signal: with its server dead, the process would not be known any more."""
@@ -84,9 +85,9 @@ def run_all(
 ) -> Progress:
     """Train `runs` in worker processes.
 
-    A worker that dies takes its one run down, and is replaced; the run is tried again, from its last checkpoint, up to
-    `max_attempts` times, and then recorded as failed. When `stop` is wished for, no further run starts, and those under
-    way are checkpointed.
+    A worker that dies takes what it is on down, and is replaced; each of these runs is tried again, from its last
+    checkpoint, up to `max_attempts` times, and then recorded as failed. What was in a pack is tried again alone. When
+    `stop` is wished for, no further run starts, and those under way are checkpointed.
 
     Args:
         runs: those that have no result yet.
@@ -101,71 +102,99 @@ def run_all(
     queue = deque((0.0, run) for run in runs)
     with crew(lambda i: _Worker(allotment.gpu(i)), min(allotment.jobs, len(runs))) as (workers, replace):
         while (queue or any(w.running for w in workers)) and not stop.requested:
-            for worker in workers:
-                if worker.running is None:
-                    _give(worker, queue, progress)
+            idle = [worker for worker in workers if not worker.running]
+            for place, worker in enumerate(idle):
+                _give(worker, queue, progress, allotment.pack, len(idle) - place)
             for i, buried in _listen(workers, progress, queue, runs_dir):
                 if i is not None:
                     replace(i)
-                _mourn(buried, progress, queue, runs_dir, allotment.max_attempts)
+                for death in buried:
+                    _mourn(death, progress, queue, runs_dir, allotment.max_attempts)
             show(progress)
         if stop.requested:
             _wind_down(workers, progress, queue, runs_dir, show)
     return progress
 
 
-def _give(worker: _Worker, queue: deque[tuple[float, PlannedRun]], progress: Progress) -> None:
-    for _ in range(len(queue)):
-        earliest, run = queue.popleft()
-        if earliest > time.monotonic():
-            queue.append((earliest, run))
-            continue
-        try:
-            worker.orders.send((run.config, run.overrides))
-        except OSError:  # it has just died; its replacement will be asked
-            queue.appendleft((earliest, run))
-            return
-        worker.running = progress.running[run.run_id] = Running(run, time.monotonic())
+def _give(worker: _Worker, queue: deque[tuple[float, PlannedRun]], progress: Progress, pack: int, idle: int) -> None:
+    runs = _next(queue, progress, pack, idle)
+    if not runs:
         return
+    try:
+        worker.orders.send([(run.config, run.overrides) for run in runs])
+    except OSError:  # it has just died; its replacement will be asked
+        queue.extendleft((0.0, run) for run in reversed(runs))
+        return
+    worker.running = {run.run_id: Running(run, time.monotonic()) for run in runs}
+    progress.running |= worker.running
+
+
+def _next(queue: deque[tuple[float, PlannedRun]], progress: Progress, pack: int, idle: int) -> list[PlannedRun]:
+    """The first run whose time has come, and of what can be trained with it one idle worker's part."""
+    now = time.monotonic()
+    first = next((i for i, (earliest, _) in enumerate(queue) if earliest <= now), None)
+    if first is None:
+        return []
+    run = queue[first][1]
+    del queue[first]
+    died = {other.run_id for other, _ in progress.again}
+    key = graph_key(run.labels, run.config) if pack > 1 and run.run_id not in died else None
+    if key is None:
+        return [run]
+    like = [
+        i
+        for i, (earliest, other) in enumerate(queue)
+        if earliest <= now and other.run_id not in died and graph_key(other.labels, other.config) == key
+    ]
+    taken = like[: min(pack, -(-(len(like) + 1) // idle)) - 1]
+    runs = [run, *(queue[i][1] for i in taken)]
+    for i in reversed(taken):
+        del queue[i]
+    return runs
 
 
 def _listen(
     workers: list[_Worker], progress: Progress, queue: deque[tuple[float, PlannedRun]], runs_dir: Path
-) -> list[tuple[int | None, _Death]]:
+) -> list[tuple[int | None, list[_Death]]]:
     """Take what workers say, for a quarter of a second or until one has said something.
 
     Returns:
         The workers that have died; None for one that lives, while a process of its run is dead.
     """
-    dead: list[tuple[int | None, _Death]] = []
+    dead: list[tuple[int | None, list[_Death]]] = []
     speaking: dict[Any, int] = {worker.orders: i for i, worker in enumerate(workers) if not worker.orders.closed}
     for source in wait(list(speaking), timeout=0.25):
         i = speaking[source]
         try:
-            kind, *content = workers[i].orders.recv()
+            kind, run_id, *content = workers[i].orders.recv()
         except (EOFError, OSError):  # the process is gone
             dead.append((i, _bury(workers[i], progress)))
             continue
         if kind == "outcome" and content[0] == "died":
-            dead.append((None, _Death(_dismiss(workers[i], progress), content[1])))
+            dead.append((None, [_Death(_dismiss(workers[i], run_id, progress), content[1])]))
         else:
-            _hear(workers[i], kind, content, progress, queue)
+            _hear(workers[i], kind, run_id, content, progress, queue)
     return dead
 
 
 def _hear(
-    worker: _Worker, kind: str, content: list[Any], progress: Progress, queue: deque[tuple[float, PlannedRun]]
+    worker: _Worker,
+    kind: str,
+    run_id: str,
+    content: list[Any],
+    progress: Progress,
+    queue: deque[tuple[float, PlannedRun]],
 ) -> None:
-    running = worker.running
+    running = worker.running.get(run_id)
     if running is None:
         return
     if kind == "progress":
         running.step, running.total, running.loss = content
     elif content[0] == "busy":
         queue.append((time.monotonic() + BUSY_WAIT, running.run))
-        _dismiss(worker, progress)
+        _dismiss(worker, run_id, progress)
     else:
-        _end(worker, progress, *content)
+        _end(worker, running, progress, *content)
 
 
 @dataclass(frozen=True)
@@ -176,20 +205,19 @@ class _Death:
     error: str
 
 
-def _bury(worker: _Worker, progress: Progress) -> _Death:
+def _bury(worker: _Worker, progress: Progress) -> list[_Death]:
     worker.close()
     worker.process.join(5)
     code = worker.process.exitcode
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return _Death(_dismiss(worker, progress), f"its worker process died ({how})")
+    told = f"its worker process died ({how})"
+    return [_Death(_dismiss(worker, run_id, progress), told) for run_id in list(worker.running)]
 
 
-def _dismiss(worker: _Worker, progress: Progress) -> Running | None:
-    """Take a worker off what it was on."""
-    running, worker.running = worker.running, None
-    if running is not None:
-        progress.running.pop(running.run.run_id, None)
-    return running
+def _dismiss(worker: _Worker, run_id: str, progress: Progress) -> Running | None:
+    """Take a worker off a run."""
+    progress.running.pop(run_id, None)
+    return worker.running.pop(run_id, None)
 
 
 def _mourn(
@@ -212,12 +240,9 @@ def _mourn(
         progress.ended.append((run, "failed", error, time.monotonic() - death.running.began))
 
 
-def _end(worker: _Worker, progress: Progress, state: str, error: str | None) -> None:
-    running = worker.running
-    assert running is not None
-    progress.running.pop(running.run.run_id, None)
+def _end(worker: _Worker, running: Running, progress: Progress, state: str, error: str | None) -> None:
     progress.ended.append((running.run, state, error, time.monotonic() - running.began))
-    worker.running = None
+    _dismiss(worker, running.run.run_id, progress)
 
 
 def _wind_down(
@@ -232,6 +257,7 @@ def _wind_down(
         worker.ask_to_leave()
     deadline = time.monotonic() + STOP_WAIT
     while any(w.running for w in workers) and time.monotonic() < deadline:
-        for _, death in _listen(workers, progress, queue, runs_dir):
-            _mourn(death, progress, None, runs_dir, 1)
+        for _, deaths in _listen(workers, progress, queue, runs_dir):
+            for death in deaths:
+                _mourn(death, progress, None, runs_dir, 1)
         show(progress)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ LOG = "log.txt"  # in a record: what its attempts said, tracebacks included
 def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
     """Train what comes through `orders` until it closes.
 
-    Messages in: (config, overrides). Messages out: ('progress', step, total, loss), ('outcome', state, error). The
-    state of a run of several processes one of which was killed is 'died'.
+    Messages in: [(config, overrides), …], of several runs where they are trained at once. Messages out: ('progress',
+    run id, step, total, loss), ('outcome', run id, state, error). The state of a run of several processes one of which
+    was killed is 'died'.
 
     Args:
         orders: both ways.
@@ -52,23 +53,75 @@ def work(orders: Connection, alive: Connection, gpu: str | None = None) -> None:
         hear()
         while not stop.requested:
             try:
-                config, overrides = orders.recv()
+                jobs = [(validate(config), overrides) for config, overrides in orders.recv()]
             except (EOFError, OSError):
                 break
-            outcome = _attempt(config, overrides, stop, orders)
-            _send(orders, "outcome", "died" if outcome.died else outcome.state, outcome.error)
+            if len(jobs) > 1:
+                _train_pack(jobs, stop, orders)
+            else:
+                _train(*jobs[0], stop, orders)
 
 
-def _attempt(config: dict[str, Any], overrides: list[str], stop: Stop, orders: Connection) -> Outcome:
-    checked = validate(config)
-    with logged(checked) as path:
+def _train(config: Config, overrides: list[str], stop: Stop, orders: Connection) -> None:
+    name = run_id(config)
+    with logged(config) as path:
         outcome = execute(
-            checked, overrides, stop, lambda step, total, loss: _send(orders, "progress", step, total, loss)
+            config, overrides, stop, lambda step, total, loss: _send(orders, "progress", name, step, total, loss)
         )
-        if outcome.state == "failed":
-            with suppress(OSError, Unreadable):
-                os.write(2, str((load_json(path / "status.json") or {}).get("error")).encode())
-    return outcome
+        _say_why(outcome, path)
+    _send(orders, "outcome", name, "died" if outcome.died else outcome.state, outcome.error)
+
+
+def _train_pack(jobs: list[tuple[Config, list[str]]], stop: Stop, orders: Connection) -> None:
+    """Of each run what the process says while it is on it goes to the run's own log."""
+    from gradflow.runs.packed import train_pack
+
+    with ExitStack() as logs:
+        numbers = {run_id(config): logs.enter_context(_log_of(config)) for config, _ in jobs}
+        logs.enter_context(_redirected())
+
+        def entering(config: Config) -> None:
+            for number in (1, 2):
+                os.dup2(numbers[run_id(config)], number)
+
+        def ended(config: Config, outcome: Outcome) -> None:
+            _say_why(outcome, Path(config.paths.runs) / outcome.run_id)
+            _send(orders, "outcome", outcome.run_id, outcome.state, outcome.error)
+
+        train_pack(jobs, stop, ended, lambda *told: _send(orders, "progress", *told), entering)
+
+
+def _say_why(outcome: Outcome, path: Path) -> None:
+    if outcome.state == "failed":
+        with suppress(OSError, Unreadable):
+            os.write(2, str((load_json(path / "status.json") or {}).get("error")).encode())
+
+
+@contextmanager
+def _log_of(config: Config) -> Iterator[int]:
+    """The number of a run's open log; of nothing where there can be none."""
+    log = _open_log(Path(config.paths.runs) / run_id(config))
+    number = os.open(os.devnull, os.O_WRONLY) if log is None else log
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def _redirected() -> Iterator[None]:
+    """What the process says may go elsewhere until the block ends."""
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    try:
+        faulthandler.enable(file=2)
+        yield
+    finally:
+        for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        for number, before in kept:
+            os.dup2(before, number)
+            os.close(before)
 
 
 @contextmanager
@@ -82,20 +135,11 @@ def logged(config: Config) -> Iterator[Path]:
     if log is None:
         yield path
         return
-    kept = [(number, os.dup(number)) for number in (1, 2)]
-    try:
-        for number, _ in kept:
+    with _redirected():
+        for number in (1, 2):
             os.dup2(log, number)
         os.close(log)
-        faulthandler.enable(file=2)
         yield path
-    finally:
-        for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        for number, before in kept:
-            os.dup2(before, number)
-            os.close(before)
 
 
 def _open_log(path: Path) -> int | None:

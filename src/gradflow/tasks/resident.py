@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -50,14 +51,20 @@ class Standardization:
     std: tuple[float, ...]
 
     def __call__(self, x_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
-        shape = (-1, 1, 1)
-        scale = torch.tensor([1 / (self.top * s) for s in self.std], dtype=dtype, device=x_BCHW.device).view(shape)
-        shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=dtype)
-        return x_BCHW.to(dtype).mul_(scale).sub_(shift.to(x_BCHW.device).view(shape))
+        scale_C11, shift_C11 = _factors(self, dtype, x_BCHW.device)
+        return x_BCHW.to(dtype).mul_(scale_C11).sub_(shift_C11)
 
     def without_moments(self) -> Standardization:
         """x ↦ x / top, in [0, 1]."""
         return Standardization(self.top, (0.0,) * len(self.mean), (1.0,) * len(self.std))
+
+
+@lru_cache(maxsize=64)
+def _factors(of: Standardization, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What pixels are multiplied by, and what is taken off them; made once, since every batch asks."""
+    scale = torch.tensor([1 / (of.top * s) for s in of.std], dtype=dtype).view(-1, 1, 1)
+    shift = torch.tensor([m / s for m, s in zip(of.mean, of.std, strict=True)], dtype=dtype).view(-1, 1, 1)
+    return scale.to(device), shift.to(device)
 
 
 class TrainBatches:

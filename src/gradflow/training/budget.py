@@ -31,15 +31,19 @@ class Budget:
         """Whether the mean loss is logged after `step` updates: of one objective, never of two."""
         return step % self.log_every == 0 or step in self.boundaries or step == self.total
 
-    def chunks(self, first: int) -> Iterator[tuple[int, int]]:
+    def chunks(self, first: int, longest: int | None = None) -> Iterator[tuple[int, int]]:
         """(start, stop) of each chunk from step `first` up to the next validation or the end.
 
         Chunks end wherever something is to be logged, saved or validated, or the objective changes.
+
+        Args:
+            longest: steps of a chunk that logging does not end; unless given it does, and so do `LONGEST_CHUNK` steps.
         """
         end = min(self.total, (first // self.val_every + 1) * self.val_every)
         while first < end:
-            happenings = [_next(first, n) for n in (self.log_every, self.checkpoint_every)]
-            stop = min(end, first + LONGEST_CHUNK, *happenings, *(b for b in self.boundaries if b > first))
+            logged = [_next(first, self.log_every)] if longest is None else []
+            happenings = [_next(first, self.checkpoint_every), *logged, *(b for b in self.boundaries if b > first)]
+            stop = min(end, first + (longest or LONGEST_CHUNK), *happenings)
             yield first, stop
             first = stop
 

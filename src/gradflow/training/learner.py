@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer import call
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -42,6 +43,19 @@ class Progress:
     values: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What a pack has done of a step.
+
+    Attributes:
+        loss: of this learner's batch, detached.
+        updated: whether the parameters have been changed too; else their gradients lie in `grad`.
+    """
+
+    loss: Tensor
+    updated: bool
+
+
 class Learner(LightningModule):
     """Trains `network` on `task`.
 
@@ -59,6 +73,9 @@ class Learner(LightningModule):
     Attributes:
         watchers: told the number of each step before its forward pass: instruments that look at states.
         leaves: asked after each step whether the rest of its chunk is left for another attempt, when steps are slow.
+        packed: asked before each step of the task itself whether it is made together with other learners: see
+            `gradflow.training.pack`. None where this one trains alone.
+        longest_chunk: see `Budget.chunks`.
 
     Raises:
         ValueError: what a remedy's `prepare` refuses, or if two of them bring a pre-training or a loss.
@@ -100,12 +117,24 @@ class Learner(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self.watchers: list[Callable[[int], None]] = []
         self.leaves: Callable[[], bool] = lambda: False
+        self.packed: Callable[[int], Shared | None] | None = None
+        self.longest_chunk: int | None = None
 
     @property
     def data(self) -> Data:
         if self._data is None:
             self._data = self._load(self.device, self.trainer.global_rank, self.trainer.world_size)
         return self._data
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """As they were given."""
+        return self._remedies
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a step's loss is `task.loss(network(x), y)`, and nothing watches its forward pass."""
+        return self._losses_of is None and self.pretraining is None and self._forward[0] is self.network
 
     @property
     def stages(self) -> list[dict[str, Any]]:
@@ -152,27 +181,45 @@ class Learner(LightningModule):
             factor = 1.0 if stage is not None else self._schedule(step - self._begin, self.budget.total - self._begin)
             for group, base in zip(optimizer.param_groups, self._base_lr, strict=True):  # type: ignore[union-attr]
                 group["lr"] = base * factor
-            optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
-            for watcher in self.watchers:
-                watcher(step)
-            for remedy in self._remedies:
-                remedy.begins(step)
-            x, y = self.data.train(step, self._param_dtype)
-            parts: list[Tensor] = []
-            for loss in self._parts_of_loss(stage, x, y):
-                self.manual_backward(loss)
-                parts.append(loss.detach())
-            optimizer.step()  # type: ignore[union-attr]
-            for remedy in self._remedies:
-                remedy.updated(step)
-            self._losses.append(parts[0] if len(parts) == 1 else torch.stack(parts).sum())
+            shared = None if self.packed is None or stage is not None else self.packed(step)
+            self._losses.append(self._update(optimizer, stage) if shared is None else self._take(optimizer, shared))
             self.steps_done = step + 1
-            if self.leaves():
+            if self.budget.logs(self.steps_done):
+                self._bring_losses_over()
+            if self.diverged_at is not None or self.leaves():
                 break
-        if self.budget.logs(self.steps_done):
-            self._bring_losses_over()
         if self.steps_done == self.budget.total:
             self.trainer.should_stop = True
+
+    def _update(self, optimizer: Any, stage: int | None) -> Tensor:
+        """One update; its loss."""
+        optimizer.zero_grad(set_to_none=True)
+        for watcher in self.watchers:
+            watcher(self._step)
+        for remedy in self._remedies:
+            remedy.begins(self._step)
+        x, y = self.data.train(self._step, self._param_dtype)
+        parts: list[Tensor] = []
+        for loss in self._parts_of_loss(stage, x, y):
+            self.manual_backward(loss)
+            parts.append(loss.detach())
+        optimizer.step()
+        for remedy in self._remedies:
+            remedy.updated(self._step)
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+    def _take(self, optimizer: Any, shared: Shared) -> Tensor:
+        """An update of which others have made a part: the gradients, or all of it."""
+        if not shared.updated:
+            call._call_callback_hooks(self.trainer, "on_before_backward", shared.loss)
+            optimizer.step()
+            for remedy in self._remedies:
+                remedy.updated(self._step)
+        else:
+            count = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+            count.increment_ready()
+            count.increment_completed()
+        return shared.loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Lightning calls this after unscaling and after the instruments."""
@@ -305,7 +352,7 @@ class Chunks:
         self.learner = learner
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return self.learner.budget.chunks(self.learner.steps_done)
+        return self.learner.budget.chunks(self.learner.steps_done, self.learner.longest_chunk)
 
 
 class Slices:

@@ -34,7 +34,7 @@ def clip_norm(seed: int, /, *, max_norm: Positive = 1.0) -> Remedy:
     Args:
         max_norm: 1 as in the paper's experiments (section 4.1).
     """
-    return _ClipNorm(max_norm)
+    return ClipNorm(max_norm)
 
 
 def clip_value(seed: int, /, *, max_value: Positive = 1.0) -> Remedy:
@@ -233,7 +233,9 @@ def spectral_clipping(seed: int, /, *, max_singular_value: Positive = 1.0) -> Re
 
 
 @dataclass
-class _ClipNorm(Remedy):
+class ClipNorm(Remedy):
+    """See `clip_norm`."""
+
     max_norm: float
 
     def gradients(self, parameters: Sequence[nn.Parameter], step: int) -> None:

@@ -1,0 +1,310 @@
+"""Several runs in one process, their steps made together.
+
+Every run of a pack is what it would be alone: its own Lightning loop, instruments, record, checkpoints and W&B run, in
+a greenlet of its own. Before each step it lets the others go on, and when all stand before the same step, those whose
+networks have one graph make it as one (`gradflow.training.pack`). So a run that diverges, ends or is stopped leaves
+without harm to the rest, and where stacking does not pay, or is wrong, the runs take turns.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from greenlet import getcurrent, greenlet
+from torch import Tensor
+
+from gradflow.instruments.gradient_flow import GradientFlow
+from gradflow.runs.config import Config
+from gradflow.runs.execute import Outcome, attempt
+from gradflow.runs.graph import graph_key
+from gradflow.runs.identity import labels, run_id
+from gradflow.runs.stop import Stop
+from gradflow.runs.wandb_logger import many_at_once
+from gradflow.training.learner import Learner, Shared
+from gradflow.training.pack import Stack, begun, known, raw_optimizer
+
+_say = logging.getLogger("gradflow")
+TOLERANCE = {torch.float32: 2e-2, torch.float64: 1e-6}  # of a member's gradient against its own, relative
+LOSS_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+LONGEST_CHUNK = 64  # steps: Lightning's cost per chunk counts for each member
+OnOutcome = Callable[[Config, Outcome], None]
+
+
+class Member:
+    """One run of a pack, as the pack and the run see each other.
+
+    Attributes:
+        step: the one before which it stands.
+        needs: what the step must show to its instruments; see `Session.needs`.
+    """
+
+    def __init__(self, config: Config, overrides: list[str], hub: greenlet) -> None:
+        self.config, self.overrides, self.hub = config, overrides, hub
+        self.key = graph_key(labels(config), config.model_dump())
+        self.learner: Learner | None = None
+        self.flow: GradientFlow | None = None
+        self.step, self.needs = 0, "inside"
+        self.greenlet: greenlet | None = None
+        self._ready = False
+        self._may_be: bool | None = None
+
+    def joins(self, learner: Learner, flow: GradientFlow | None) -> None:
+        """Told by the run before it trains."""
+        self.learner, self.flow = learner, flow
+        learner.packed, learner.longest_chunk = self._packed, LONGEST_CHUNK
+
+    def _packed(self, step: int) -> Shared | None:
+        """In the run's greenlet: let the others go on; what they have done of this step when it is this one's turn."""
+        assert self.learner is not None
+        self.step, self.needs = step, self._needs(step)
+        with _default_dtype(torch.float32):  # for others' turns; Lightning changes it within a step in float64
+            shared: Shared | None = self.hub.switch(self)
+        if shared is not None and shared.updated and self.flow is not None:
+            self.flow.flow.session.passed(raw_optimizer(self.learner), step, shared.loss)
+        return shared
+
+    def _needs(self, step: int) -> str:
+        if self.flow is None:
+            return ""
+        needs = self.flow.flow.session.needs(step)
+        return "inside" if needs == "gradients" and self.flow.loss_scale is not None else needs
+
+    @property
+    def ready(self) -> bool:
+        """Whether its steps can be made with others': from its second step on, since optimisers begin at the first."""
+        if not self._ready and self._may_be is not False:
+            learner = self.learner
+            assert learner is not None
+            optimizer = raw_optimizer(learner)
+            if self._may_be is None:
+                self._may_be = learner.is_plain and not learner.watchers and known(optimizer)
+            self._ready = self._may_be and begun(optimizer)
+            self.dtype = next(learner.network.parameters()).dtype
+        return self._ready
+
+
+@dataclass
+class _Group:
+    """Members of one key.
+
+    Attributes:
+        most: how many are stacked at once; 1: none.
+        why: they are not.
+    """
+
+    most: int
+    stacks: list[tuple[list[Member], Stack]] = field(default_factory=list)
+    why: str | None = None
+
+
+def train_pack(
+    jobs: Sequence[tuple[Config, list[str]]],
+    stop: Stop,
+    on_outcome: OnOutcome,
+    on_progress: Callable[[str, int, int, float], None] | None = None,
+    entering: Callable[[Config], None] | None = None,
+) -> None:
+    """Train several runs at once; see `gradflow.runs.execute.execute`.
+
+    Args:
+        jobs: configs and what was typed for them.
+        stop: granted by each run at its next step.
+        on_outcome: told of each run as it ends.
+        on_progress: told (run id, step, total steps, loss).
+        entering: told whose turn begins, as long as it speaks with the outside: where its output goes, say.
+    """
+    _Pack(stop, on_outcome, on_progress, entering).run(jobs)
+
+
+class _Pack:
+    def __init__(
+        self,
+        stop: Stop,
+        on_outcome: OnOutcome,
+        on_progress: Callable[[str, int, int, float], None] | None,
+        entering: Callable[[Config], None] | None,
+    ) -> None:
+        self._stop, self._on_outcome, self._on_progress = stop, on_outcome, on_progress
+        self._entering = entering
+        self._groups: dict[str, _Group] = {}
+
+    def run(self, jobs: Sequence[tuple[Config, list[str]]]) -> None:
+        hub = getcurrent()
+        waiting: list[Member] = []
+        for config, overrides in jobs:
+            member = Member(config, overrides, hub)
+            member.greenlet = greenlet(self._whole_run)
+            waiting += self._switch(member, member)
+        for member in waiting:
+            if member.key is not None:
+                group = self._groups.setdefault(member.key, _Group(0))
+                group.most += 1
+        while waiting:
+            step = min(member.step for member in waiting)
+            now = [member for member in waiting if member.step == step]
+            waiting = [member for member in waiting if member.step != step]
+            for member, shared in self._make(now, step):
+                waiting += self._switch(member, shared)
+
+    def _whole_run(self, member: Member) -> Outcome:
+        """In a greenlet."""
+        name, tell = run_id(member.config), self._on_progress
+        on_progress = None if tell is None else partial(tell, name)
+        with many_at_once():
+            return attempt(member.config, member.overrides, self._stop, on_progress, joins=member.joins)
+
+    def _switch(self, member: Member, value: Any) -> list[Member]:
+        """Let a run go on: [it], standing before its next step; [] once it has ended."""
+        assert member.greenlet is not None
+        if self._entering is not None:
+            self._entering(member.config)
+        answer = member.greenlet.switch(value)
+        if not member.greenlet.dead:
+            return [member]
+        for group in self._groups.values():
+            group.stacks = [each for each in group.stacks if member not in each[0]]
+        self._on_outcome(member.config, answer)
+        return []
+
+    # --- steps made together --------------------------------------------------------------------------------------
+
+    def _make(self, now: list[Member], step: int) -> list[tuple[Member, Shared | None]]:
+        """Step `step` of all who stand before it; None for those who are to make it themselves."""
+        keys = list(dict.fromkeys(member.key for member in now))
+        made: list[tuple[Member, Shared | None]] = []
+        for key in keys:
+            theirs = [member for member in now if member.key == key]
+            group = None if key is None else self._groups[key]
+            inside = any(member.needs == "inside" for member in theirs)
+            if group is None or group.most < 2 or len(theirs) < 2 or inside or self._stop.requested:
+                made += [(member, None) for member in theirs]
+                continue
+            ready = [member for member in theirs if member.ready]
+            for start in range(0, len(ready), group.most):
+                with _default_dtype(ready[0].dtype):  # as Lightning has it within a step: generated data take it
+                    made += self._together(group, ready[start : start + group.most], step)
+            made += [(member, None) for member in theirs if member not in ready]
+        return made
+
+    def _together(self, group: _Group, members: list[Member], step: int) -> list[tuple[Member, Shared | None]]:
+        if len(members) < 2:
+            return [(member, None) for member in members]
+        try:
+            stack = self._stack(group, members, step)
+            if stack is None:
+                return [(member, None) for member in members]
+            losses = stack.differentiate(*_batches(members, step))
+            if any(member.needs == "gradients" for member in members):
+                stack.hand_out()
+                return [(m, Shared(losses[k], updated=False)) for k, m in enumerate(members)]
+            stack.update(step)
+        except torch.OutOfMemoryError:
+            group.most //= 2
+            group.stacks.clear()
+            return [(member, None) for member in members]
+        return [(m, Shared(losses[k], updated=True)) for k, m in enumerate(members)]
+
+    def _stack(self, group: _Group, members: list[Member], step: int) -> Stack | None:
+        """That of these members, made and checked anew if it is not there."""
+        for theirs, stack in group.stacks:
+            if theirs == members:
+                return stack
+        group.stacks = [each for each in group.stacks if not set(each[0]) & set(members)]
+        try:
+            stack = Stack([_learner(member) for member in members])
+            fault = _compared(stack, members, step)
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, RuntimeError, NotImplementedError) as error:
+            fault = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if fault is not None:
+            group.most, group.why = 1, fault
+            _say.info("%d runs take turns instead of being stacked: %s", len(members), fault)
+            return None
+        group.stacks.append((members, stack))
+        return stack
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    kept = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(kept)
+
+
+def _learner(member: Member) -> Learner:
+    assert member.learner is not None
+    return member.learner
+
+
+def _batches(members: list[Member], step: int) -> tuple[Tensor, Tensor]:
+    """x [K, B, …] and y [K, B, …] of one step."""
+    pairs = [_learner(member).data.train(step, member.dtype) for member in members]
+    return torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])
+
+
+def _compared(stack: Stack, members: list[Member], step: int) -> str | None:
+    """Why these members are better not stacked: a member's gradient is not its own, or together they take longer."""
+    x_KB, y_KB = _batches(members, step)
+    began = time.perf_counter()
+    own = []
+    for k, member in enumerate(members):
+        learner = _learner(member)
+        kept = {name: buffer.clone() for name, buffer in learner.network.named_buffers()}
+        loss = learner.task.loss(learner.network(x_KB[k]), y_KB[k])
+        trained = {name: p for name, p in learner.network.named_parameters() if p.requires_grad}
+        found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        own.append((loss.detach(), {n: g for n, g in zip(trained, found, strict=True) if g is not None}))
+        for name, buffer in learner.network.named_buffers():
+            buffer.copy_(kept[name])
+    _synchronize(x_KB)
+    alone = time.perf_counter() - began
+    kept_K = {name: buffer.clone() for name, buffer in stack._buffers.items()}
+    times = []
+    for _ in range(2):  # the first is not warm
+        began = time.perf_counter()
+        losses = stack.differentiate(x_KB, y_KB)
+        _synchronize(x_KB)
+        times.append(time.perf_counter() - began)
+        for name, buffer in stack._buffers.items():
+            buffer.copy_(kept_K[name])
+    for k, (loss, gradients) in enumerate(own):
+        fault = _differs(loss, gradients, losses[k], stack.gradients_of(k))
+        if fault is not None:
+            return f"{run_id(members[k].config)}: {fault}"
+    if not _pays(min(times), alone):
+        return f"together a step takes {min(times) / alone:.2f} times as long as one after another"
+    return None
+
+
+def _pays(together: float, one_after_another: float) -> bool:
+    return together < one_after_another
+
+
+def _differs(loss: Tensor, gradients: dict[str, Tensor], ours: Tensor, found: dict[str, Tensor]) -> str | None:
+    if not bool(loss.isfinite()):
+        return None  # it ends here, and harms nobody
+    if set(found) != set(gradients):
+        return "other parameters have a gradient in the stack"
+    if not torch.isclose(ours, loss, rtol=LOSS_TOLERANCE[loss.dtype], atol=1e-6):
+        return f"its loss in the stack is {float(ours):g} instead of {float(loss):g}"
+    whole = torch.stack([g.double().square().sum() for g in gradients.values()]).sum().sqrt()
+    error = torch.stack([(g - found[n]).double().square().sum() for n, g in gradients.items()]).sum().sqrt()
+    if bool(error > TOLERANCE[loss.dtype] * whole + 1e-12):
+        return f"its gradient in the stack is off by {float(error / whole):.1e} of its norm"
+    return None
+
+
+def _synchronize(x: Tensor) -> None:
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)

@@ -1,0 +1,316 @@
+"""Learners whose networks have one graph, trained as one network with an axis of members.
+
+A small network leaves a processor idle: its step is a hundred calls of a few microseconds' work each. K of them in one
+call each take little longer than one, up to the width at which the products themselves fill the processor.
+
+Shapes: K members, B batch; a parameter [K, …].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.optim import Optimizer
+
+from gradflow.training.learner import Learner
+from gradflow.training.remedies import ClipNorm
+from gradflow.training.remedy import Remedy
+
+Number = float | Tensor  # of all members, or [K, 1, …] where they differ
+
+
+class Stack:
+    """K learners as one: their parameters, buffers and optimiser states become parts of tensors [K, …].
+
+    The learners keep their modules and optimisers, whose tensors are views of these: what one of them does by itself
+    (a step, an evaluation, a checkpoint) sees what the stack has done, and the other way round.
+
+    Args:
+        learners: that are being trained on one device, by the same kind of optimiser, with states of the same kind;
+            their networks differ in numbers alone, their tasks in nothing that the loss depends on.
+
+    Raises:
+        ValueError: if the learners do not match, or the optimiser is none that is known here.
+    """
+
+    def __init__(self, learners: Sequence[Learner]) -> None:
+        self.learners = list(learners)
+        self._first, self._task = learners[0].network, learners[0].task
+        self._optimizers: list[Optimizer] = [raw_optimizer(learner) for learner in learners]
+        kinds = {type(optimizer) for optimizer in self._optimizers}
+        if len(kinds) > 1 or (kind := kinds.pop()) not in _UPDATES:
+            raise ValueError("optimisers of different kinds, or of one that is not known")
+        self._step = _UPDATES[kind]
+        members = [dict(learner.network.named_parameters()) for learner in learners]
+        same = {tuple((name, p.shape, p.dtype, p.requires_grad) for name, p in each.items()) for each in members}
+        if len(same) > 1:
+            raise ValueError("networks of different shapes")
+        self._own = members
+        self.parameters: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for name, parameter in members[0].items():
+                whole = torch.stack([each[name].detach() for each in members])
+                for k, each in enumerate(members):
+                    each[name].data = whole[k]
+                self.parameters[name] = whole.requires_grad_(parameter.requires_grad)
+            self._buffers = _stack_buffers([learner.network for learner in learners])
+            self._groups = self._stack_states()
+        self._gradients: dict[str, Tensor] = {}
+        self._acting = [i for i, r in enumerate(learners[0].remedies) if _overrides(r, "gradients")]
+        self._updating = any(_overrides(r, "updated") for learner in learners for r in learner.remedies)
+
+    def _stack_states(self) -> list[_Group]:
+        """What the optimisers remember, and their numbers, group by group."""
+        names = {id(p): name for name, p in self._own[0].items()}
+        groups = []
+        for g, first in enumerate(self._optimizers[0].param_groups):
+            theirs = [optimizer.param_groups[g] for optimizer in self._optimizers]
+            states: dict[str, dict[str, Tensor]] = {}
+            for parameter in first["params"]:
+                name = names[id(parameter)]
+                each = [o.state.get(own[name], {}) for o, own in zip(self._optimizers, self._own, strict=True)]
+                given = [{key for key, value in state.items() if isinstance(value, Tensor)} for state in each]
+                if any(keys != given[0] for keys in given):
+                    raise ValueError("optimisers in different states")
+                states[name] = {}
+                for key in sorted(given[0]):
+                    whole = torch.stack([state[key] for state in each])
+                    for k, state in enumerate(each):
+                        state[key] = whole[k]
+                    states[name][key] = whole
+            groups.append(_Group(theirs, states))
+        return groups
+
+    def losses(self, x_KB: Tensor, y_KB: Tensor) -> Tensor:
+        """[K]: of one batch each, with its graph."""
+        task, network = self._task, self._first
+
+        def of_one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return task.loss(functional_call(network, (parameters, buffers), (x,)), y)
+
+        losses: Tensor = vmap(of_one, randomness="error")(self.parameters, self._buffers, x_KB, y_KB)
+        return losses
+
+    def differentiate(self, x_KB: Tensor, y_KB: Tensor) -> Tensor:
+        """The losses [K], detached; their gradients are kept for `hand_out` and `update`."""
+        trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
+        losses = self.losses(x_KB, y_KB)
+        found = torch.autograd.grad(losses.sum(), list(trained.values()), allow_unused=True)
+        # fused optimisers go through memory as it lies, and a gradient may lie transposed
+        self._gradients = {n: g.contiguous() for n, g in zip(trained, found, strict=True) if g is not None}
+        return losses.detach()
+
+    def gradients_of(self, k: int) -> dict[str, Tensor]:
+        """One member's, by name."""
+        return {name: gradient[k] for name, gradient in self._gradients.items()}
+
+    def hand_out(self) -> None:
+        """Give each learner's parameters their gradients."""
+        for k, own in enumerate(self._own):
+            for name, parameter in own.items():
+                gradient = self._gradients.get(name)
+                parameter.grad = None if gradient is None else gradient[k]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """What remedies and optimisers do with the gradients."""
+        if self._acting:
+            self._act(step)
+        for group in self._groups:
+            self._step(group, self.parameters, self._gradients)
+        if self._updating:
+            for learner in self.learners:
+                for remedy in learner.remedies:
+                    remedy.updated(step)
+
+    def _act(self, step: int) -> None:
+        acting = [[learner.remedies[place] for place in self._acting] for learner in self.learners]
+        clips = [[remedy for remedy in remedies if isinstance(remedy, ClipNorm)] for remedies in acting]
+        if clips == acting:
+            for alike in zip(*clips, strict=True):
+                self._clip([remedy.max_norm for remedy in alike])
+            return
+        self.hand_out()
+        for remedies, own in zip(acting, self._own, strict=True):
+            trained = [p for p in own.values() if p.requires_grad]
+            for remedy in remedies:
+                remedy.gradients(trained, step)
+
+    def _clip(self, bounds: list[float]) -> None:
+        """`ClipNorm` of each member."""
+        given = list(self._gradients.values())
+        squares = sum(g.double().square().flatten(1).sum(1) for g in given)
+        assert isinstance(squares, Tensor)
+        factors = (torch.tensor(bounds, device=squares.device) / squares.sqrt()).clamp(max=1.0)
+        for gradient in given:
+            gradient.mul_(_beside(factors.to(gradient.dtype), gradient))
+
+
+def raw_optimizer(learner: Learner) -> Optimizer:
+    """Torch's own, out of Lightning's wrapper."""
+    optimizer: Any = learner.optimizers()
+    return optimizer.optimizer  # type: ignore[no-any-return]
+
+
+def known(optimizer: Optimizer) -> bool:
+    """Whether a `Stack` knows how it updates."""
+    return type(optimizer) in _UPDATES
+
+
+def begun(optimizer: Optimizer) -> bool:
+    """Whether it has all that it will remember: most optimisers begin that at their first step."""
+    plain = isinstance(optimizer, torch.optim.SGD)
+    groups = [group for group in optimizer.param_groups if not (plain and group["momentum"] == 0)]
+    return all(optimizer.state.get(p) for group in groups for p in group["params"])
+
+
+def _overrides(remedy: Remedy, hook: str) -> bool:
+    return getattr(type(remedy), hook) is not getattr(Remedy, hook)
+
+
+def _stack_buffers(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
+    stacked = {}
+    for name, _ in networks[0].named_buffers():
+        owner, _, key = name.rpartition(".")
+        modules = [network.get_submodule(owner) for network in networks]
+        whole = torch.stack([getattr(module, key) for module in modules])
+        for k, module in enumerate(modules):
+            module._buffers[key] = whole[k]
+        stacked[name] = whole
+    return stacked
+
+
+def _beside(values_K: Tensor, tensor: Tensor) -> Tensor:
+    """[K, 1, …] of as many axes as a tensor [K, …]."""
+    return values_K.view(-1, *[1] * (tensor.ndim - 1))
+
+
+class _Group:
+    """One parameter group of every member.
+
+    Attributes:
+        names: of its parameters.
+        states: by name, what the optimisers remember, [K, …] each.
+    """
+
+    def __init__(self, theirs: list[dict[str, Any]], states: dict[str, dict[str, Tensor]]) -> None:
+        self._theirs, self.states = theirs, states
+        self.names = list(states)
+        self._fixed: dict[str, float | list[float]] = {}
+
+    def flag(self, key: str) -> bool:
+        """What members have alike."""
+        return bool(self._theirs[0][key])
+
+    def number(self, key: str, place: int | None = None) -> float | list[float]:
+        """Of all members, or a list where they differ. A learning rate is read anew at each step."""
+        name = key if place is None else f"{key}[{place}]"
+        if key == "lr" or name not in self._fixed:
+            values = [group[key] if place is None else group[key][place] for group in self._theirs]
+            values = [float(value) for value in values]
+            found: float | list[float] = values[0] if all(v == values[0] for v in values) else values
+            if key == "lr":
+                return found
+            self._fixed[name] = found
+        return self._fixed[name]
+
+    def beside(self, number: float | list[float], tensor: Tensor) -> Number:
+        """A number that multiplies a tensor [K, …]."""
+        if isinstance(number, float):
+            return number
+        return _beside(torch.tensor(number, dtype=torch.float64, device=tensor.device).to(tensor.dtype), tensor)
+
+    def times(self, key: str, tensor: Tensor) -> Number:
+        return self.beside(self.number(key), tensor)
+
+
+Update = Callable[[_Group, dict[str, Tensor], dict[str, Tensor]], None]
+
+
+def _decayed(group: _Group, p: Tensor, g: Tensor) -> Tensor:
+    """g + λ p."""
+    return g if group.number("weight_decay") == 0.0 else g + group.times("weight_decay", p) * p
+
+
+def _sgd(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+    for name in group.names:
+        if name not in gradients:
+            continue
+        p, g = parameters[name], _decayed(group, parameters[name], gradients[name])
+        buffer = group.states[name].get("momentum_buffer")
+        if buffer is not None:
+            momentum = group.times("momentum", p)
+            buffer.mul_(momentum).add_(g)
+            g = g + momentum * buffer if group.flag("nesterov") else buffer
+        p.sub_(group.times("lr", p) * g)
+
+
+def _adam(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor], decoupled: bool = False) -> None:
+    for name in group.names:
+        if name not in gradients:
+            continue
+        p, g, state = parameters[name], gradients[name], group.states[name]
+        if decoupled:
+            p.mul_(1 - group.times("lr", p) * group.times("weight_decay", p))
+        else:
+            g = _decayed(group, p, g)
+        state["step"].add_(1)
+        b1, b2 = (group.beside(group.number("betas", i), p) for i in (0, 1))
+        state["exp_avg"].mul_(b1).add_((1 - b1) * g)
+        state["exp_avg_sq"].mul_(b2).add_((1 - b2) * g * g)
+        c1, c2 = (_beside(_correction(group, state["step"], i).to(p), p) for i in (0, 1))
+        root = state["exp_avg_sq"].div(c2).sqrt_().add_(group.times("eps", p))
+        p.sub_(group.times("lr", p) * state["exp_avg"] / c1 / root)
+
+
+def _correction(group: _Group, steps_K: Tensor, place: int) -> Tensor:
+    """1 − β^t of each member, in float64."""
+    beta = torch.as_tensor(group.number("betas", place), dtype=torch.float64, device=steps_K.device)
+    return 1 - beta ** steps_K.double()
+
+
+def _adamw(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+    _adam(group, parameters, gradients, decoupled=True)
+
+
+def _rmsprop(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+    for name in group.names:
+        if name not in gradients:
+            continue
+        p, state = parameters[name], group.states[name]
+        g, decay = _decayed(group, p, gradients[name]), group.times("alpha", p)
+        state["step"].add_(1)
+        square = state["square_avg"].mul_(decay).add_((1 - decay) * g * g)
+        if group.flag("centered"):
+            mean = state["grad_avg"].mul_(decay).add_((1 - decay) * g)
+            square = square - mean * mean
+        root = square.sqrt().add_(group.times("eps", p))
+        if "momentum_buffer" in state:
+            change = state["momentum_buffer"].mul_(group.times("momentum", p)).add_(g / root)
+        else:
+            change = g / root
+        p.sub_(group.times("lr", p) * change)
+
+
+def _adagrad(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+    for name in group.names:
+        if name not in gradients:
+            continue
+        p, state = parameters[name], group.states[name]
+        g = _decayed(group, p, gradients[name])
+        state["step"].add_(1)
+        root = state["sum"].add_(g * g).sqrt().add_(group.times("eps", p))
+        p.sub_(group.times("lr", p) * g / root)
+
+
+_UPDATES: dict[type[Optimizer], Update] = {
+    torch.optim.SGD: _sgd,
+    torch.optim.Adam: _adam,
+    torch.optim.AdamW: _adamw,
+    torch.optim.RMSprop: _rmsprop,
+    torch.optim.Adagrad: _adagrad,
+}

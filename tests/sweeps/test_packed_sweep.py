@@ -1,0 +1,85 @@
+"""`launcher=packed`: worker processes that train several runs at once."""
+
+import csv
+import json
+import os
+import signal
+from collections import deque
+
+import pytest
+
+from gradflow.runs.planfile import PlannedRun
+from gradflow.sweeps import pool
+from gradflow.sweeps.pool import Progress
+
+WORDS = (
+    *("sweep", "sweep.name=many", "depth=2", "width=8", "seed=range(6)", "hardware.device=cpu", "trainer.max_steps=60"),
+    *("trainer.val_every_n_steps=30", "trainer.checkpoint_every_n_steps=10", "logger.mode=disabled", "-j", "2"),
+)
+
+
+def figures(folder):
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_worker_that_is_killed_loses_nothing_and_what_it_was_on_is_tried_again_alone(new_shell, own, wait_until):
+    shell = new_shell()
+    words = (*WORDS, "activation=gated", "launcher=packed", "--config-dir", str(own / "conf"))
+    process = shell.start(*words)
+
+    def under_way():
+        found = [json.loads(file.read_text()) for file in shell.runs.glob("*/status.json")]
+        found = [s for s in found if (shell.runs / s["run_id"] / "checkpoints" / "last.ckpt").exists()]
+        return found if len(found) == 6 else None
+
+    statuses = wait_until(under_way)
+    workers = {status["pid"] for status in statuses}
+    assert len(workers) == 2  # three runs each
+    killed = statuses[0]["pid"]
+    os.kill(killed, signal.SIGKILL)
+    shell.gate.touch()
+    done = shell.end(process)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trying again") == 3
+    attempts = [json.loads((path / "result.json").read_text())["cost"]["attempts"] for path in shell.runs.iterdir()]
+    assert sorted(attempts) == [1, 1, 1, 2, 2, 2]
+    logs = [(path / "log.txt").read_text() for path in shell.runs.iterdir()]
+    assert sum(log.count("--- ") for log in logs) == 9
+
+    plain = new_shell()
+    plain.gate.touch()
+    assert plain.run(*WORDS, "activation=gated", "--config-dir", str(own / "conf")).returncode == 0
+    ours, theirs = figures(shell.sweeps / "many"), figures(plain.sweeps / "many")
+    assert [row["run_id"] for row in ours] == [row["run_id"] for row in theirs]
+    column = next(name for name in ours[0] if name.startswith("test/loss"))
+    assert [float(row[column]) for row in ours] == pytest.approx([float(row[column]) for row in theirs], rel=1e-4)
+
+
+def a_run(i, **labels):
+    trainer = {"devices": 1, "num_nodes": 1, "max_time": None}
+    config = {"dropout": 0.0, "alpha_dropout": 0.0, "input_noise": 0.0, "instruments": {}, "remedy": {}}
+    config |= {"trainer": trainer, "hardware": {"precision": "32", "compile": False}}
+    return PlannedRun(f"{i:012x}", [], {"depth": 2, "seed": i, **labels}, config)
+
+
+def test_the_runs_of_a_graph_are_shared_out_evenly_among_idle_workers():
+    runs = [a_run(i, depth=2 + i % 2) for i in range(12)]
+    queue = deque((0.0, run) for run in runs)
+    taken = [pool._next(queue, Progress(12, 0), 64, idle) for idle in (2, 1)]
+    assert [[run.run_id for run in pack] for pack in taken] == [
+        [runs[i].run_id for i in (0, 2, 4)],
+        [runs[i].run_id for i in (1, 3, 5, 7, 9, 11)],
+    ]
+    assert [run for _, run in queue] == [runs[i] for i in (6, 8, 10)]
+
+
+def test_a_pack_has_a_most_and_one_that_died_in_it_is_tried_alone():
+    runs = [a_run(i) for i in range(6)]
+    queue, progress = deque((0.0, run) for run in runs), Progress(6, 0)
+    progress.again = [(runs[0], "died"), (runs[2], "died")]
+    assert pool._next(queue, progress, 4, 1) == [runs[0]]
+    assert pool._next(queue, progress, 3, 1) == [runs[1], runs[3], runs[4]]
+    assert pool._next(queue, progress, 3, 1) == [runs[2]]
+    assert pool._next(queue, progress, 1, 1) == [runs[5]]
+    assert pool._next(queue, progress, 1, 1) == []
