@@ -61,6 +61,17 @@ def test_a_finer_line_can_be_computed_between(swept):
     assert len(found.curve[0]) == 3
 
 
+@pytest.mark.parametrize(("norm", "spoken_of"), [("none", True), ("batch", False)])
+def test_of_runs_that_nobody_watched_theory_speaks_where_they_are_plain(records, norm, spoken_of):
+    for depth in DEPTHS:
+        for sigma_w2 in VARIANCES:
+            records.add(depth=depth, init="mean_field", norm=norm, **{"init.sigma_w2": sigma_w2})
+    swept = collect(records.sweep())
+    (found,) = maps(swept, theory=lambda _, grid: np.square(grid))
+    assert (found.curve is not None) == spoken_of
+    assert maps(swept)[0].curve is None
+
+
 def test_it_needs_two_depths_and_two_variances(records):
     records.add(init="mean_field", **{"init.sigma_w2": 1.0})
     records.add(init="mean_field", depth=9, **{"init.sigma_w2": 1.0})

@@ -128,8 +128,10 @@ def _map(
 def _curve(
     collection: Collection, group: list[Score], sigma_w2: list[float], theory: Theory | None
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """As the records' predictions have it at the runs' own σ_w², or finer where `theory` computes it."""
+    """As the records' predictions have it at the runs' own σ_w², or finer where `theory` computes it. Runs that nobody
+    watched have no predictions: theory then speaks of plain networks alone."""
     said: dict[float, float] = {}
+    predicted = False
     for score in group:
         at = float(score.labels[FACTOR])
         record = collection.found.records.get(score.run_id)
@@ -139,10 +141,12 @@ def _curve(
             prediction = load_json(record.path / FILE)
         except Unreadable:
             continue
+        predicted = predicted or prediction is not None
         if prediction is not None and prediction.get("applies") and prediction.get("phase") is not None:
             depth = prediction.get("trainable_depth")
             said[at] = math.inf if depth is None else float(depth)
-    if len(said) < 2:
+    plain = all(score.labels.get(factor, "none") == "none" for score in group for factor in ("norm", "skip"))
+    if len(said) < 2 and (predicted or not plain):
         return None
     if theory is not None:
         first, last = _edges(sigma_w2)[0], _edges(sigma_w2)[-1]
@@ -151,6 +155,8 @@ def _curve(
         if fine is not None:
             return grid, fine
     known = sorted(said)
+    if len(known) < 2:
+        return None
     return np.array(known), np.array([said[each] for each in known])
 
 
