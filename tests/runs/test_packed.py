@@ -202,6 +202,18 @@ def test_networks_that_only_seem_alike_take_turns(members, evidence, monkeypatch
         assert evidence(path_of(config)) == evidence(path_of(alone))
 
 
+def test_modules_that_draw_have_their_own_numbers(members, evidence, monkeypatch, stacked):
+    """Where the plan cannot know of them, such as a person's own: here it is told that dropout is like the rest."""
+    monkeypatch.setattr(packed, "graph_key", lambda *_: "the same")
+    words, own = ("dropout=0.3", *WATCHED), ("dropout=0.0",)
+    configs = members("pack", words, own)
+    together(configs)
+    assert not stacked
+    for config, alone in zip(configs, members("alone", words, own), strict=True):
+        execute(alone, [], Stop())
+        assert evidence(path_of(config)) == evidence(path_of(alone))
+
+
 def test_what_does_not_pay_takes_turns_bit_for_bit(members, evidence, monkeypatch, stacked, caplog):
     monkeypatch.setattr(packed, "_pays", lambda *_: False)
     configs = members("pack", WATCHED)

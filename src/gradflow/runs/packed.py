@@ -42,7 +42,9 @@ class Member:
 
     Attributes:
         step: the one before which it stands.
+        turns: that it has had, as far as they are counted.
         needs: what the step must show to its instruments; see `Session.needs`.
+        generators: states of torch's global generators in its turn; None once it is known to draw nothing from them.
     """
 
     def __init__(self, config: Config, overrides: list[str], hub: greenlet) -> None:
@@ -50,8 +52,9 @@ class Member:
         self.key = graph_key(labels(config), config.model_dump())
         self.learner: Learner | None = None
         self.flow: GradientFlow | None = None
-        self.step, self.needs = 0, "inside"
+        self.step, self.turns, self.needs = 0, 0, "inside"
         self.greenlet: greenlet | None = None
+        self.generators: list[Tensor] | None = None
         self._ready = False
         self._may_be: bool | None = None
 
@@ -144,8 +147,7 @@ class _Pack:
             waiting += self._switch(member, member)
         for member in waiting:
             if member.key is not None:
-                group = self._groups.setdefault(member.key, _Group(0))
-                group.most += 1
+                self._groups.setdefault(member.key, _Group(0)).most += 1
         while waiting:
             step = min(member.step for member in waiting)
             now = [member for member in waiting if member.step == step]
@@ -165,13 +167,29 @@ class _Pack:
         assert member.greenlet is not None
         if self._entering is not None:
             self._entering(member.config)
+        if member.generators is not None:
+            _put_generators(member.generators)
         answer = member.greenlet.switch(value)
         if not member.greenlet.dead:
+            self._look_whether_it_draws(member)
             return [member]
         for group in self._groups.values():
             group.stacks = [each for each in group.stacks if member not in each[0]]
         self._on_outcome(member.config, answer)
         return []
+
+    def _look_whether_it_draws(self, member: Member) -> None:
+        """A module that draws from torch's global generators does so at its first step: its run then has states of its
+        own, and makes its steps alone."""
+        if member.generators is None and member.turns:
+            return
+        now = _generators()
+        if member.turns == 1 and member.generators is not None:  # it has made its first step
+            if all(map(torch.equal, now, member.generators)):
+                member.generators, member.turns = None, 2
+                return
+            member.key = None
+        member.generators, member.turns = now, member.turns + 1
 
     # --- steps made together --------------------------------------------------------------------------------------
 
@@ -240,6 +258,17 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(kept)
+
+
+def _generators() -> list[Tensor]:
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *gpus]
+
+
+def _put_generators(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if states[1:]:
+        torch.cuda.set_rng_state_all(states[1:])
 
 
 def _learner(member: Member) -> Learner:
