@@ -135,6 +135,17 @@ def test_in_float32_they_agree_to_its_digits(members, evidence, stacked):
         assert_alike(evidence(path_of(config)), evidence(path_of(alone)), rel=1e-3)
 
 
+def test_sequences_of_several_lengths_are_stacked_where_they_have_one(members, evidence, stacked):
+    words = "task=temporal_order", "task.convention=hochreiter1997", "task.length=100", "task.batch_size=4", DOUBLE
+    words += "task.val_size=8", "task.test_size=8", "model=recurrent", "cell=rnn", "width=4", *WATCHED
+    own = tuple(f"optimizer.lr={0.01 * i}" for i in range(1, 5))
+    configs = members("pack", words, own)
+    assert {outcome.state for outcome in together(configs).values()} == {"completed"}
+    for config, alone in zip(configs, members("alone", words, own), strict=True):
+        execute(alone, [], Stop())
+        assert_alike(evidence(path_of(config)), evidence(path_of(alone)), rel=1e-5)
+
+
 def test_one_that_diverges_is_recorded_and_harms_nobody(members, evidence, stacked):
     words, own = (DOUBLE, "optimizer.momentum=0", "activation=linear"), ("optimizer.lr=1e200",)
     configs = members("pack", words, own)

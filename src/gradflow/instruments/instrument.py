@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -179,7 +180,7 @@ class Instrument:
         """Whether it overrides a method."""
         return getattr(type(self), moment) is not getattr(Instrument, moment)
 
-    @property
+    @cached_property
     def looks_inside(self) -> bool:
         """Whether it needs hooks inside the network."""
         return any(self.looks(moment) for moment in ("output", "activated", "delta", "mapped"))

@@ -212,13 +212,14 @@ class _Pack:
         return made
 
     def _together(self, group: _Group, members: list[Member], step: int) -> list[tuple[Member, Shared | None]]:
-        if len(members) < 2:
+        batches = _batches(members, step) if len(members) > 1 else None
+        if batches is None:
             return [(member, None) for member in members]
         try:
-            stack = self._stack(group, members, step)
+            stack = self._stack(group, members, batches)
             if stack is None:
                 return [(member, None) for member in members]
-            losses = stack.differentiate(*_batches(members, step))
+            losses = stack.differentiate(*batches)
             if any(member.needs == "gradients" for member in members):
                 stack.hand_out()
                 return [(m, Shared(losses[k], updated=False)) for k, m in enumerate(members)]
@@ -229,7 +230,7 @@ class _Pack:
             return [(member, None) for member in members]
         return [(m, Shared(losses[k], updated=True)) for k, m in enumerate(members)]
 
-    def _stack(self, group: _Group, members: list[Member], step: int) -> Stack | None:
+    def _stack(self, group: _Group, members: list[Member], batches: tuple[Tensor, Tensor]) -> Stack | None:
         """That of these members, made and checked anew if it is not there."""
         for theirs, stack in group.stacks:
             if theirs == members:
@@ -237,7 +238,7 @@ class _Pack:
         group.stacks = [each for each in group.stacks if not set(each[0]) & set(members)]
         try:
             stack = Stack([_learner(member) for member in members])
-            fault = _compared(stack, members, step)
+            fault = _compared(stack, members, *batches)
         except torch.OutOfMemoryError:
             raise
         except (ValueError, RuntimeError, NotImplementedError) as error:
@@ -276,37 +277,33 @@ def _learner(member: Member) -> Learner:
     return member.learner
 
 
-def _batches(members: list[Member], step: int) -> tuple[Tensor, Tensor]:
-    """x [K, B, …] and y [K, B, …] of one step."""
+def _batches(members: list[Member], step: int) -> tuple[Tensor, Tensor] | None:
+    """x [K, B, …] and y [K, B, …] of one step; None where their sequences differ in length."""
     pairs = [_learner(member).data.train(step, member.dtype) for member in members]
+    if len({(x.shape, y.shape) for x, y in pairs}) > 1:
+        return None
     return torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])
 
 
-def _compared(stack: Stack, members: list[Member], step: int) -> str | None:
+def _compared(stack: Stack, members: list[Member], x_KB: Tensor, y_KB: Tensor) -> str | None:
     """Why these members are better not stacked: a member's gradient is not its own, or together they take longer."""
-    x_KB, y_KB = _batches(members, step)
-    began = time.perf_counter()
-    own = []
-    for k, member in enumerate(members):
-        learner = _learner(member)
-        kept = {name: buffer.clone() for name, buffer in learner.network.named_buffers()}
-        loss = learner.task.loss(learner.network(x_KB[k]), y_KB[k])
-        trained = {name: p for name, p in learner.network.named_parameters() if p.requires_grad}
-        found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-        own.append((loss.detach(), {n: g for n, g in zip(trained, found, strict=True) if g is not None}))
-        for name, buffer in learner.network.named_buffers():
-            buffer.copy_(kept[name])
-    _synchronize(x_KB)
-    alone = time.perf_counter() - began
-    kept_K = {name: buffer.clone() for name, buffer in stack._buffers.items()}
-    times = []
-    for _ in range(2):  # the first is not warm
+    own, times = [], []
+    with stack.kept_buffers():
         began = time.perf_counter()
-        losses = stack.differentiate(x_KB, y_KB)
+        for k, member in enumerate(members):
+            learner = _learner(member)
+            loss = learner.task.loss(learner.network(x_KB[k]), y_KB[k])
+            trained = {name: p for name, p in learner.network.named_parameters() if p.requires_grad}
+            found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+            own.append((loss.detach(), {n: g for n, g in zip(trained, found, strict=True) if g is not None}))
         _synchronize(x_KB)
-        times.append(time.perf_counter() - began)
-        for name, buffer in stack._buffers.items():
-            buffer.copy_(kept_K[name])
+        alone = time.perf_counter() - began
+    for _ in range(2):  # the first is not warm
+        with stack.kept_buffers():
+            began = time.perf_counter()
+            losses = stack.differentiate(x_KB, y_KB)
+            _synchronize(x_KB)
+            times.append(time.perf_counter() - began)
     for k, (loss, gradients) in enumerate(own):
         fault = _differs(loss, gradients, losses[k], stack.gradients_of(k))
         if fault is not None:

@@ -8,7 +8,8 @@ Shapes: K members, B batch; a parameter [K, …].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -103,6 +104,16 @@ class Stack:
         # fused optimisers go through memory as it lies, and a gradient may lie transposed
         self._gradients = {n: g.contiguous() for n, g in zip(trained, found, strict=True) if g is not None}
         return losses.detach()
+
+    @contextmanager
+    def kept_buffers(self) -> Iterator[None]:
+        """Running statistics are afterwards as before."""
+        kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        try:
+            yield
+        finally:
+            for name, buffer in self._buffers.items():
+                buffer.copy_(kept[name])
 
     def gradients_of(self, k: int) -> dict[str, Tensor]:
         """One member's, by name."""
