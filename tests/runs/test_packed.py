@@ -267,6 +267,15 @@ def test_every_member_has_a_wandb_run_of_its_own(members):
         assert b"verdict" in content
 
 
+def test_watching_many_in_turns_leaves_torch_as_it_was(members):
+    """Observers come and go in no order; the stance that they set is the whole process's."""
+    together(members("pack", ("hardware.compile=false", "instruments=full", "instruments.every_n_steps=2")))
+    x = torch.ones(2)
+    torch._dynamo.utils.counters.clear()
+    torch.compile(lambda x: x + 1, backend="eager")(x)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
 def test_their_turns_are_announced_and_progress_is_told(members):
     configs, turns, told = members("pack", ()), [], []
     train_pack(

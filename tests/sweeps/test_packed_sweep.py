@@ -1,6 +1,5 @@
 """`launcher=packed`: worker processes that train several runs at once."""
 
-import csv
 import json
 import os
 import signal
@@ -18,9 +17,10 @@ WORDS = (
 )
 
 
-def figures(folder):
-    with (folder / "results.csv").open() as file:
-        return list(csv.DictReader(file))
+def figures(runs):
+    """The test loss of each run."""
+    found = {path.name: json.loads((path / "result.json").read_text()) for path in sorted(runs.iterdir())}
+    return {name: result["metrics"]["test/loss"] for name, result in found.items()}
 
 
 def test_a_worker_that_is_killed_loses_nothing_and_what_it_was_on_is_tried_again_alone(new_shell, own, wait_until):
@@ -50,10 +50,9 @@ def test_a_worker_that_is_killed_loses_nothing_and_what_it_was_on_is_tried_again
     plain = new_shell()
     plain.gate.touch()
     assert plain.run(*WORDS, "activation=gated", "--config-dir", str(own / "conf")).returncode == 0
-    ours, theirs = figures(shell.sweeps / "many"), figures(plain.sweeps / "many")
-    assert [row["run_id"] for row in ours] == [row["run_id"] for row in theirs]
-    column = next(name for name in ours[0] if name.startswith("test/loss"))
-    assert [float(row[column]) for row in ours] == pytest.approx([float(row[column]) for row in theirs], rel=1e-4)
+    ours, theirs = figures(shell.runs), figures(plain.runs)
+    assert list(ours) == list(theirs)
+    assert list(ours.values()) == pytest.approx(list(theirs.values()), rel=1e-4)
 
 
 def a_run(i, **labels):

@@ -39,7 +39,7 @@ class Observer:
         self.model, self.blocks, self.instruments = model, list(blocks), list(instruments)
         self.order: list[Block] = []
         self._handles: list[RemovableHandle] = []
-        self._stance: Any = None
+        self._uncompiled = False
         self._passed: set[int] = set()
         self._at: Block | None = None
         self._passes: list[Pass] = []
@@ -93,9 +93,9 @@ class Observer:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        if self._stance is not None:
-            self._stance.__exit__(None, None, None)
-            self._stance = None
+        if self._uncompiled:
+            self._uncompiled = False
+            _compile_again()
 
     # --- hooks ----------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,29 @@ class Observer:
     def _run_uncompiled(self) -> None:
         """Hooks break a compiled graph, or are left out of it: this one step runs without it."""
         if "torch._dynamo" in sys.modules:
-            self._stance = torch.compiler.set_stance("force_eager")
+            self._uncompiled = True
+            _do_not_compile()
+
+
+# Torch has one stance for the whole process, and several models may be watched in turns: the first of their observers
+# changes it, and the last puts it back.
+_observers = 0
+_stance: Any = None
+
+
+def _do_not_compile() -> None:
+    global _observers, _stance
+    if _observers == 0:
+        _stance = torch.compiler.set_stance("force_eager")
+    _observers += 1
+
+
+def _compile_again() -> None:
+    global _observers, _stance
+    _observers -= 1
+    if _observers == 0:
+        _stance.__exit__(None, None, None)
+        _stance = None
 
 
 def _modules_of_blocks(model: nn.Module, blocks: Sequence[Block]) -> Iterator[tuple[nn.Module, Block]]:
