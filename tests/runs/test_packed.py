@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -274,6 +275,17 @@ def test_watching_many_in_turns_leaves_torch_as_it_was(members):
     torch._dynamo.utils.counters.clear()
     torch.compile(lambda x: x + 1, backend="eager")(x)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_the_time_of_a_pack_is_shared_out_among_its_members(members, stacked):
+    configs = members("pack", WATCHED, ("optimizer.lr=0.01", "optimizer.lr=0.02"))
+    began = time.monotonic()
+    together(configs)
+    whole = time.monotonic() - began
+    costs = [json.loads((path_of(config) / "result.json").read_text())["cost"] for config in configs]
+    assert all(0 < cost["train_seconds"] < whole / 2 for cost in costs)
+    assert sum(cost["train_seconds"] for cost in costs) < whole
+    assert all(a <= b for cost in costs for (_, a), (_, b) in pairwise(cost["clock"]))
 
 
 def test_their_turns_are_announced_and_progress_is_told(members):

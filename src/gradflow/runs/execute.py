@@ -41,7 +41,7 @@ from gradflow.runs.wandb_logger import finish, make_logger
 from gradflow.training.learner import Learner
 
 OnProgress = Callable[[int, int, float], None]
-Joins = Callable[[Learner, GradientFlow | None], None]
+Joins = Callable[[Learner, GradientFlow | None], Callable[[], float]]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def attempt(
     """This process's part in training a run: see `execute`. Rank 0 claims and writes the record.
 
     Args:
-        joins: told of what learns and of its instrument before it trains: see `gradflow.runs.packed`.
+        joins: told of what learns and of its instrument before it trains; gives the run's clock. See
+            `gradflow.runs.packed`.
     """
     name = run_id(config)
     path = Path(config.paths.runs) / name
@@ -224,9 +225,9 @@ def _train(
         log = make_logger(config, path)
         recorder = Recorder(mine, status, first_step, flow, watch, stop, on_progress, judge, together, log)
     if joins is not None:
-        joins(learner, flow)
+        clock = joins(learner, flow)
         if recorder is not None:
-            recorder.heartbeat = PACKED_HEARTBEAT
+            recorder.heartbeat, recorder.clock_of_run = PACKED_HEARTBEAT, clock
     keeper = recorder or Lockstep(path, first_step, stop, together=together)
     trainer = Trainer(
         **where(config, pieces, together),

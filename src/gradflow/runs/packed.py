@@ -44,6 +44,7 @@ class Member:
         step: the one before which it stands.
         turns: that it has had, as far as they are counted.
         needs: what the step must show to its instruments; see `Session.needs`.
+        seconds, since: of its earlier turns and shares, and when the turn under way began.
         generators: states of torch's global generators in its turn; None once it is known to draw nothing from them.
     """
 
@@ -55,13 +56,16 @@ class Member:
         self.step, self.turns, self.needs = 0, 0, "inside"
         self.greenlet: greenlet | None = None
         self.generators: list[Tensor] | None = None
+        self.seconds, self.since = 0.0, time.monotonic()
         self._ready = False
         self._may_be: bool | None = None
 
-    def joins(self, learner: Learner, flow: GradientFlow | None) -> None:
-        """Told by the run before it trains."""
+    def joins(self, learner: Learner, flow: GradientFlow | None) -> Callable[[], float]:
+        """Told by the run before it trains; its clock, which goes on in its own turns and by its share of what is made
+        together."""
         self.learner, self.flow = learner, flow
         learner.packed, learner.longest_chunk = self._packed, LONGEST_CHUNK
+        return lambda: self.seconds + time.monotonic() - self.since
 
     def _packed(self, step: int) -> Shared | None:
         """In the run's greenlet: let the others go on; what they have done of this step when it is this one's turn."""
@@ -169,7 +173,9 @@ class _Pack:
             self._entering(member.config)
         if member.generators is not None:
             _put_generators(member.generators)
+        member.since = time.monotonic()
         answer = member.greenlet.switch(value)
+        member.seconds += time.monotonic() - member.since
         if not member.greenlet.dead:
             self._look_whether_it_draws(member)
             return [member]
@@ -206,8 +212,11 @@ class _Pack:
                 continue
             ready = [member for member in theirs if member.ready]
             for start in range(0, len(ready), group.most):
+                some, began = ready[start : start + group.most], time.monotonic()
                 with _default_dtype(ready[0].dtype):  # as Lightning has it within a step: generated data take it
-                    made += self._together(group, ready[start : start + group.most], step)
+                    made += self._together(group, some, step)
+                for member in some:
+                    member.seconds += (time.monotonic() - began) / len(some)
             made += [(member, None) for member in theirs if member not in ready]
         return made
 

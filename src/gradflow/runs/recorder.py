@@ -43,6 +43,8 @@ class Recorder(Lockstep):
         wandb: what W&B is told; None where it is not.
 
     Attributes:
+        heartbeat: seconds between two writes of status.json.
+        clock_of_run: seconds, of which those of other runs are no part where several share a process.
         train_seconds: of all attempts together, from the first step to the last, validation and compiling included,
             but not the probes of the time axis.
         clock: [step, seconds of training by then] of each validation: when it began, which is when the network that it
@@ -69,7 +71,7 @@ class Recorder(Lockstep):
         self.metrics = Series(path / "metrics.parquet", METRICS, before=first_step + 1 if first_step else 0)
         self.gradflow = Series(path / "gradflow.parquet", GRADFLOW, before=first_step)
         self.final = {f"{row['split']}/{row['name']}": row["value"] for row in self.metrics.table().to_pylist()}
-        self.heartbeat = HEARTBEAT
+        self.heartbeat, self.clock_of_run = HEARTBEAT, time.monotonic
         self.train_seconds = 0.0
         self.clock: list[list[float]] = []
         self._seen = 0
@@ -80,7 +82,7 @@ class Recorder(Lockstep):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._began = time.monotonic()
+        self._began = self.clock_of_run()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -168,7 +170,7 @@ class Recorder(Lockstep):
 
     def _seconds(self) -> float:
         probing = self.watch.seconds if self.watch is not None else 0.0
-        return self.train_seconds + time.monotonic() - self._began - probing
+        return self.train_seconds + self.clock_of_run() - self._began - probing
 
     def save(self, trainer: Trainer, step: int) -> None:
         """Series first: they may reach further than the checkpoint, and are cut back to it, but never less far."""
