@@ -29,12 +29,24 @@ def test_runs_that_differ_in_numbers_share_a_key(configure, words):
     "word",
     [
         *("depth=3", "width=9", "activation=tanh", "norm=layer", "skip=residual", "model=convnet", "task=mnist"),
-        *("optimizer=adam", "remedy=clip_norm", "trainer.max_steps=21", "trainer.val_every_n_steps=7"),
+        *(
+            "optimizer=adam",
+            "optimizer.momentum=0",
+            "remedy=clip_norm",
+            "trainer.max_steps=21",
+            "trainer.val_every_n_steps=7",
+        ),
         *("instruments=none", "label_smoothing=0.1", "task.batch_size=32", "hardware.precision=64"),
     ],
 )
 def test_runs_of_other_graphs_do_not(configure, word):
     assert key(configure(word)) not in (None, key(configure()))
+
+
+def test_switches_of_an_optimiser_tell_graphs_apart(configure):
+    words = "optimizer.momentum=0.9", "optimizer.nesterov=true"
+    assert key(configure(*words)) != key(configure("optimizer.momentum=0.9", "optimizer.nesterov=false"))
+    assert key(configure("optimizer=adam", "optimizer.betas=[0.5,0.9]")) == key(configure("optimizer=adam"))
 
 
 def test_a_remedys_number_is_free_and_which_remedies_act_is_not(configure):
@@ -53,3 +65,10 @@ def test_runs_that_draw_numbers_while_they_train_or_end_by_the_clock_are_made_al
     config = configure(word)
     assert key(config) is None
     assert word.partition("=")[2] in why_alone(labels(config), config.model_dump())
+
+
+def test_runs_whose_training_steps_are_looked_into_are_made_alone(configure):
+    config = configure("task=adding", "model=recurrent", "instruments.time_segments=4")
+    assert key(config) is None
+    assert "time_segments=4" in why_alone(labels(config), config.model_dump())
+    assert key(configure("task=adding", "model=recurrent")) is not None

@@ -17,6 +17,7 @@ from gradflow.runs.execute import Outcome, execute
 from gradflow.runs.identity import run_id
 from gradflow.runs.packed import train_pack
 from gradflow.runs.stop import Stop
+from gradflow.training import pack_trial
 from gradflow.training.pack import Stack
 
 BUDGET = ("trainer.max_steps=12", "trainer.val_every_n_steps=6", "trainer.log_every_n_steps=4")
@@ -58,6 +59,7 @@ ALIKE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "resnet": (("model=resnet", "depth=3", "width=4", "norm=batch", "skip=residual"), ()),
     "resnet, group norm": (("model=resnet", "depth=3", "width=4", "norm=group", "norm.groups=2", "skip=residual"), ()),
     "rnn": ((*FAR, "model=recurrent", "cell=rnn"), ("recurrent_init=identity",)),
+    "rnn, probed through time": ((*FAR, "model=recurrent", "cell=rnn", "instruments.time_every_n_steps=4"), ()),
     "irnn": ((*FAR, "model=recurrent", "cell=irnn", "remedy=clip_norm"), ()),
     "lstm": ((*FAR, "model=recurrent", "cell=lstm"), ()),
     "gru": ((*FAR, "model=recurrent", "cell=gru"), ()),
@@ -76,7 +78,7 @@ def stacked(monkeypatch) -> list[int]:
 
     real = Stack.update
     monkeypatch.setattr(Stack, "update", update)
-    monkeypatch.setattr(packed, "_pays", lambda *_: True)
+    monkeypatch.setattr(pack_trial, "_pays", lambda *_: True)
     return made
 
 
@@ -205,8 +207,7 @@ def test_networks_that_only_seem_alike_take_turns(members, evidence, monkeypatch
     monkeypatch.setattr(packed, "graph_key", lambda *_: "the same")
     own = ("activation=tanh",)
     configs = members("pack", (DOUBLE,), own)
-    with caplog.at_level("INFO", "gradflow"):
-        together(configs)
+    together(configs)
     assert not stacked
     assert "in the stack" in caplog.text
     for config, alone in zip(configs, members("alone", (DOUBLE,), own), strict=True):
@@ -227,10 +228,9 @@ def test_modules_that_draw_have_their_own_numbers(members, evidence, monkeypatch
 
 
 def test_what_does_not_pay_takes_turns_bit_for_bit(members, evidence, monkeypatch, stacked, caplog):
-    monkeypatch.setattr(packed, "_pays", lambda *_: False)
+    monkeypatch.setattr(pack_trial, "_pays", lambda *_: False)
     configs = members("pack", WATCHED)
-    with caplog.at_level("INFO", "gradflow"):
-        together(configs)
+    together(configs)
     assert "times as long as one after another" in caplog.text
     assert not stacked
     for config, alone in zip(configs, members("alone", WATCHED), strict=True):

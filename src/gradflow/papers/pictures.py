@@ -164,15 +164,17 @@ def _limits(axis: Axes, values: list[float], log: bool) -> None:
 
 
 def _spaced(places: list[float], log: bool) -> list[float]:
-    """Those that have room for their names."""
+    """Those that have room for their names, the last among them."""
     import math
 
     seen = [math.log(place) if log else place for place in places]
-    room = 0.09 * ((seen[-1] - seen[0]) or 1.0)
+    room = 0.11 * ((seen[-1] - seen[0]) or 1.0)
     kept: list[int] = []
     for i, at in enumerate(seen):
         if not kept or at - seen[kept[-1]] >= room:
             kept.append(i)
+    if len(kept) > 1:
+        kept[-1] = len(places) - 1
     return [places[i] for i in kept]
 
 

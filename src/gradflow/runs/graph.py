@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-# Labels in which runs of one graph may differ: what sets the numbers of weights, optimisers and remedies.
+# Choices in which runs of one graph may differ: what sets the numbers of weights, optimisers and remedies.
 FREE = ("seed", "recipe", "init", "recurrent_init", "scheduler")
-FREE_NUMBERS = ("init.", "recurrent_init.", "optimizer.", "scheduler.", "remedy.")
 PRECISIONS = ("32", "tf32", "64")
 NOISY = {"activation": ("rrelu",), "skip": ("stochastic_depth",)}
 
@@ -32,6 +31,8 @@ def why_alone(labels: dict[str, Any], config: dict[str, Any]) -> str | None:
         return "it trains in several processes"
     if trainer["max_time"] is not None:
         return f"trainer.max_time={trainer['max_time']} ends it by the clock"
+    if labels.get("cell") and config["instruments"]["time_segments"] is not None:
+        return f"instruments.time_segments={config['instruments']['time_segments']} looks into its training steps"
     return None
 
 
@@ -39,7 +40,15 @@ def graph_key(labels: dict[str, Any], config: dict[str, Any]) -> str | None:
     """The same for runs that can be trained as one; None for a run that is always made alone. See `why_alone`."""
     if why_alone(labels, config) is not None:
         return None
-    same = {k: v for k, v in labels.items() if k not in FREE and not k.startswith(FREE_NUMBERS) and "seed" not in k}
+    same = {key: value for key, value in labels.items() if not _is_free(key, value)}
+    same["momentum"] = bool(labels.get("optimizer.momentum"))  # without it an optimiser remembers less
     return json.dumps(
         [same, config["trainer"], config["instruments"], list(config["remedy"])], sort_keys=True, default=str
     )
+
+
+def _is_free(key: str, value: Any) -> bool:
+    """Numbers of optimisers and remedies are free; words and switches such as 'optimizer.nesterov' are not."""
+    first = key.partition(".")[0]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return first in FREE or "seed" in key or (first in ("optimizer", "remedy") and (number or key == "optimizer.betas"))

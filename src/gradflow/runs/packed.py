@@ -21,6 +21,7 @@ from greenlet import getcurrent, greenlet
 from torch import Tensor
 
 from gradflow.instruments.gradient_flow import GradientFlow
+from gradflow.runs.build import first_line
 from gradflow.runs.config import Config
 from gradflow.runs.execute import Outcome, attempt
 from gradflow.runs.graph import graph_key
@@ -29,10 +30,9 @@ from gradflow.runs.stop import Stop
 from gradflow.runs.wandb_logger import many_at_once
 from gradflow.training.learner import Learner, Shared
 from gradflow.training.pack import Stack, begun, known, raw_optimizer
+from gradflow.training.pack_trial import better_apart
 
 _say = logging.getLogger("gradflow")
-TOLERANCE = {torch.float32: 2e-2, torch.float64: 1e-6}  # of a member's gradient against its own, relative
-LOSS_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 LONGEST_CHUNK = 64  # steps: Lightning's cost per chunk counts for each member
 OnOutcome = Callable[[Config, Outcome], None]
 
@@ -91,7 +91,7 @@ class Member:
             assert learner is not None
             optimizer = raw_optimizer(learner)
             if self._may_be is None:
-                self._may_be = learner.is_plain and not learner.watchers and known(optimizer)
+                self._may_be = learner.is_plain and known(optimizer)
             self._ready = self._may_be and begun(optimizer)
             self.dtype = next(learner.network.parameters()).dtype
         return self._ready
@@ -103,12 +103,10 @@ class _Group:
 
     Attributes:
         most: how many are stacked at once; 1: none.
-        why: they are not.
     """
 
     most: int
     stacks: list[tuple[list[Member], Stack]] = field(default_factory=list)
-    why: str | None = None
 
 
 def train_pack(
@@ -247,14 +245,16 @@ class _Pack:
         group.stacks = [each for each in group.stacks if not set(each[0]) & set(members)]
         try:
             stack = Stack([_learner(member) for member in members])
-            fault = _compared(stack, members, *batches)
+            fault = better_apart(stack, *batches)
         except torch.OutOfMemoryError:
             raise
-        except (ValueError, RuntimeError, NotImplementedError) as error:
-            fault = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except (ValueError, RuntimeError) as error:  # what torch says where a module has no form over members
+            fault = first_line(error)
         if fault is not None:
-            group.most, group.why = 1, fault
-            _say.info("%d runs take turns instead of being stacked: %s", len(members), fault)
+            group.most = 1
+            if self._entering is not None:
+                self._entering(members[0].config)
+            _say.warning("%d runs take turns instead of being stacked: %s", len(members), fault)
             return None
         group.stacks.append((members, stack))
         return stack
@@ -292,54 +292,3 @@ def _batches(members: list[Member], step: int) -> tuple[Tensor, Tensor] | None:
     if len({(x.shape, y.shape) for x, y in pairs}) > 1:
         return None
     return torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])
-
-
-def _compared(stack: Stack, members: list[Member], x_KB: Tensor, y_KB: Tensor) -> str | None:
-    """Why these members are better not stacked: a member's gradient is not its own, or together they take longer."""
-    own, times = [], []
-    with stack.kept_buffers():
-        began = time.perf_counter()
-        for k, member in enumerate(members):
-            learner = _learner(member)
-            loss = learner.task.loss(learner.network(x_KB[k]), y_KB[k])
-            trained = {name: p for name, p in learner.network.named_parameters() if p.requires_grad}
-            found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-            own.append((loss.detach(), {n: g for n, g in zip(trained, found, strict=True) if g is not None}))
-        _synchronize(x_KB)
-        alone = time.perf_counter() - began
-    for _ in range(2):  # the first is not warm
-        with stack.kept_buffers():
-            began = time.perf_counter()
-            losses = stack.differentiate(x_KB, y_KB)
-            _synchronize(x_KB)
-            times.append(time.perf_counter() - began)
-    for k, (loss, gradients) in enumerate(own):
-        fault = _differs(loss, gradients, losses[k], stack.gradients_of(k))
-        if fault is not None:
-            return f"{run_id(members[k].config)}: {fault}"
-    if not _pays(min(times), alone):
-        return f"together a step takes {min(times) / alone:.2f} times as long as one after another"
-    return None
-
-
-def _pays(together: float, one_after_another: float) -> bool:
-    return together < one_after_another
-
-
-def _differs(loss: Tensor, gradients: dict[str, Tensor], ours: Tensor, found: dict[str, Tensor]) -> str | None:
-    if not bool(loss.isfinite()):
-        return None  # it ends here, and harms nobody
-    if set(found) != set(gradients):
-        return "other parameters have a gradient in the stack"
-    if not torch.isclose(ours, loss, rtol=LOSS_TOLERANCE[loss.dtype], atol=1e-6):
-        return f"its loss in the stack is {float(ours):g} instead of {float(loss):g}"
-    whole = torch.stack([g.double().square().sum() for g in gradients.values()]).sum().sqrt()
-    error = torch.stack([(g - found[n]).double().square().sum() for n, g in gradients.items()]).sum().sqrt()
-    if bool(error > TOLERANCE[loss.dtype] * whole + 1e-12):
-        return f"its gradient in the stack is off by {float(error / whole):.1e} of its norm"
-    return None
-
-
-def _synchronize(x: Tensor) -> None:
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)

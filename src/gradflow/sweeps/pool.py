@@ -100,11 +100,12 @@ def run_all(
     if not runs:
         return progress
     queue = deque((0.0, run) for run in runs)
+    keys = {run.run_id: graph_key(run.labels, run.config) for run in runs} if allotment.pack > 1 else {}
     with crew(lambda i: _Worker(allotment.gpu(i)), min(allotment.jobs, len(runs))) as (workers, replace):
         while (queue or any(w.running for w in workers)) and not stop.requested:
             idle = [worker for worker in workers if not worker.running]
             for place, worker in enumerate(idle):
-                _give(worker, queue, progress, allotment.pack, len(idle) - place)
+                _give(worker, _next(queue, progress, keys, allotment.pack, len(idle) - place), queue, progress)
             for i, buried in _listen(workers, progress, queue, runs_dir):
                 if i is not None:
                     replace(i)
@@ -116,8 +117,7 @@ def run_all(
     return progress
 
 
-def _give(worker: _Worker, queue: deque[tuple[float, PlannedRun]], progress: Progress, pack: int, idle: int) -> None:
-    runs = _next(queue, progress, pack, idle)
+def _give(worker: _Worker, runs: list[PlannedRun], queue: deque[tuple[float, PlannedRun]], progress: Progress) -> None:
     if not runs:
         return
     try:
@@ -129,8 +129,16 @@ def _give(worker: _Worker, queue: deque[tuple[float, PlannedRun]], progress: Pro
     progress.running |= worker.running
 
 
-def _next(queue: deque[tuple[float, PlannedRun]], progress: Progress, pack: int, idle: int) -> list[PlannedRun]:
-    """The first run whose time has come, and of what can be trained with it one idle worker's part."""
+def _next(
+    queue: deque[tuple[float, PlannedRun]], progress: Progress, keys: dict[str, str | None], pack: int, idle: int
+) -> list[PlannedRun]:
+    """Take the first run whose time has come off the queue, and of what can be trained with it one idle worker's part.
+
+    Args:
+        keys: by run id; runs with the same can be trained together, those with None or without cannot.
+        pack: at most so many.
+        idle: workers that will share what there is.
+    """
     now = time.monotonic()
     first = next((i for i, (earliest, _) in enumerate(queue) if earliest <= now), None)
     if first is None:
@@ -138,13 +146,13 @@ def _next(queue: deque[tuple[float, PlannedRun]], progress: Progress, pack: int,
     run = queue[first][1]
     del queue[first]
     died = {other.run_id for other, _ in progress.again}
-    key = graph_key(run.labels, run.config) if pack > 1 and run.run_id not in died else None
-    if key is None:
+    key = keys.get(run.run_id)
+    if key is None or run.run_id in died:
         return [run]
     like = [
         i
         for i, (earliest, other) in enumerate(queue)
-        if earliest <= now and other.run_id not in died and graph_key(other.labels, other.config) == key
+        if earliest <= now and other.run_id not in died and keys.get(other.run_id) == key
     ]
     taken = like[: min(pack, -(-(len(like) + 1) // idle)) - 1]
     runs = [run, *(queue[i][1] for i in taken)]

@@ -133,7 +133,7 @@ class Learner(LightningModule):
 
     @property
     def is_plain(self) -> bool:
-        """Whether a step's loss is `task.loss(network(x), y)`, and nothing watches its forward pass."""
+        """Whether a step's loss is `task.loss(network(x), y)`."""
         return self._losses_of is None and self.pretraining is None and self._forward[0] is self.network
 
     @property
@@ -181,6 +181,10 @@ class Learner(LightningModule):
             factor = 1.0 if stage is not None else self._schedule(step - self._begin, self.budget.total - self._begin)
             for group, base in zip(optimizer.param_groups, self._base_lr, strict=True):  # type: ignore[union-attr]
                 group["lr"] = base * factor
+            for watcher in self.watchers:
+                watcher(step)
+            for remedy in self._remedies:
+                remedy.begins(step)
             shared = None if self.packed is None or stage is not None else self.packed(step)
             self._losses.append(self._update(optimizer, stage) if shared is None else self._take(optimizer, shared))
             self.steps_done = step + 1
@@ -194,10 +198,6 @@ class Learner(LightningModule):
     def _update(self, optimizer: Any, stage: int | None) -> Tensor:
         """One update; its loss."""
         optimizer.zero_grad(set_to_none=True)
-        for watcher in self.watchers:
-            watcher(self._step)
-        for remedy in self._remedies:
-            remedy.begins(self._step)
         x, y = self.data.train(self._step, self._param_dtype)
         parts: list[Tensor] = []
         for loss in self._parts_of_loss(stage, x, y):

@@ -8,7 +8,7 @@ Shapes: K members, B batch; a parameter [K, …].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,7 @@ from torch.optim import Optimizer
 from gradflow.training.learner import Learner
 from gradflow.training.remedies import ClipNorm
 from gradflow.training.remedy import Remedy
-
-Number = float | Tensor  # of all members, or [K, 1, …] where they differ
+from gradflow.training.stacked_updates import UPDATES, Group, beside
 
 
 class Stack:
@@ -43,9 +42,9 @@ class Stack:
         self._first, self._task = learners[0].network, learners[0].task
         self._optimizers: list[Optimizer] = [raw_optimizer(learner) for learner in learners]
         kinds = {type(optimizer) for optimizer in self._optimizers}
-        if len(kinds) > 1 or (kind := kinds.pop()) not in _UPDATES:
+        if len(kinds) > 1 or (kind := kinds.pop()) not in UPDATES:
             raise ValueError("optimisers of different kinds, or of one that is not known")
-        self._step = _UPDATES[kind]
+        self._change = UPDATES[kind]
         members = [dict(learner.network.named_parameters()) for learner in learners]
         same = {tuple((name, p.shape, p.dtype, p.requires_grad) for name, p in each.items()) for each in members}
         if len(same) > 1:
@@ -64,7 +63,7 @@ class Stack:
         self._acting = [i for i, r in enumerate(learners[0].remedies) if _overrides(r, "gradients")]
         self._updating = any(_overrides(r, "updated") for learner in learners for r in learner.remedies)
 
-    def _stack_states(self) -> list[_Group]:
+    def _stack_states(self) -> list[Group]:
         """What the optimisers remember, and their numbers, group by group."""
         names = {id(p): name for name, p in self._own[0].items()}
         groups = []
@@ -83,7 +82,7 @@ class Stack:
                     for k, state in enumerate(each):
                         state[key] = whole[k]
                     states[name][key] = whole
-            groups.append(_Group(theirs, states))
+            groups.append(Group(theirs, states))
         return groups
 
     def losses(self, x_KB: Tensor, y_KB: Tensor) -> Tensor:
@@ -132,7 +131,9 @@ class Stack:
         if self._acting:
             self._act(step)
         for group in self._groups:
-            self._step(group, self.parameters, self._gradients)
+            for name, state in group.states.items():
+                if name in self._gradients:
+                    self._change(group, self.parameters[name], self._gradients[name], state)
         if self._updating:
             for learner in self.learners:
                 for remedy in learner.remedies:
@@ -158,7 +159,7 @@ class Stack:
         assert isinstance(squares, Tensor)
         factors = (torch.tensor(bounds, device=squares.device) / squares.sqrt()).clamp(max=1.0)
         for gradient in given:
-            gradient.mul_(_beside(factors.to(gradient.dtype), gradient))
+            gradient.mul_(beside(factors.to(gradient.dtype), gradient))
 
 
 def raw_optimizer(learner: Learner) -> Optimizer:
@@ -169,7 +170,7 @@ def raw_optimizer(learner: Learner) -> Optimizer:
 
 def known(optimizer: Optimizer) -> bool:
     """Whether a `Stack` knows how it updates."""
-    return type(optimizer) in _UPDATES
+    return type(optimizer) in UPDATES
 
 
 def begun(optimizer: Optimizer) -> bool:
@@ -193,135 +194,3 @@ def _stack_buffers(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
             module._buffers[key] = whole[k]
         stacked[name] = whole
     return stacked
-
-
-def _beside(values_K: Tensor, tensor: Tensor) -> Tensor:
-    """[K, 1, …] of as many axes as a tensor [K, …]."""
-    return values_K.view(-1, *[1] * (tensor.ndim - 1))
-
-
-class _Group:
-    """One parameter group of every member.
-
-    Attributes:
-        names: of its parameters.
-        states: by name, what the optimisers remember, [K, …] each.
-    """
-
-    def __init__(self, theirs: list[dict[str, Any]], states: dict[str, dict[str, Tensor]]) -> None:
-        self._theirs, self.states = theirs, states
-        self.names = list(states)
-        self._fixed: dict[str, float | list[float]] = {}
-
-    def flag(self, key: str) -> bool:
-        """What members have alike."""
-        return bool(self._theirs[0][key])
-
-    def number(self, key: str, place: int | None = None) -> float | list[float]:
-        """Of all members, or a list where they differ. A learning rate is read anew at each step."""
-        name = key if place is None else f"{key}[{place}]"
-        if key == "lr" or name not in self._fixed:
-            values = [group[key] if place is None else group[key][place] for group in self._theirs]
-            values = [float(value) for value in values]
-            found: float | list[float] = values[0] if all(v == values[0] for v in values) else values
-            if key == "lr":
-                return found
-            self._fixed[name] = found
-        return self._fixed[name]
-
-    def beside(self, number: float | list[float], tensor: Tensor) -> Number:
-        """A number that multiplies a tensor [K, …]."""
-        if isinstance(number, float):
-            return number
-        return _beside(torch.tensor(number, dtype=torch.float64, device=tensor.device).to(tensor.dtype), tensor)
-
-    def times(self, key: str, tensor: Tensor) -> Number:
-        return self.beside(self.number(key), tensor)
-
-
-Update = Callable[[_Group, dict[str, Tensor], dict[str, Tensor]], None]
-
-
-def _decayed(group: _Group, p: Tensor, g: Tensor) -> Tensor:
-    """g + λ p."""
-    return g if group.number("weight_decay") == 0.0 else g + group.times("weight_decay", p) * p
-
-
-def _sgd(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-    for name in group.names:
-        if name not in gradients:
-            continue
-        p, g = parameters[name], _decayed(group, parameters[name], gradients[name])
-        buffer = group.states[name].get("momentum_buffer")
-        if buffer is not None:
-            momentum = group.times("momentum", p)
-            buffer.mul_(momentum).add_(g)
-            g = g + momentum * buffer if group.flag("nesterov") else buffer
-        p.sub_(group.times("lr", p) * g)
-
-
-def _adam(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor], decoupled: bool = False) -> None:
-    for name in group.names:
-        if name not in gradients:
-            continue
-        p, g, state = parameters[name], gradients[name], group.states[name]
-        if decoupled:
-            p.mul_(1 - group.times("lr", p) * group.times("weight_decay", p))
-        else:
-            g = _decayed(group, p, g)
-        state["step"].add_(1)
-        b1, b2 = (group.beside(group.number("betas", i), p) for i in (0, 1))
-        state["exp_avg"].mul_(b1).add_((1 - b1) * g)
-        state["exp_avg_sq"].mul_(b2).add_((1 - b2) * g * g)
-        c1, c2 = (_beside(_correction(group, state["step"], i).to(p), p) for i in (0, 1))
-        root = state["exp_avg_sq"].div(c2).sqrt_().add_(group.times("eps", p))
-        p.sub_(group.times("lr", p) * state["exp_avg"] / c1 / root)
-
-
-def _correction(group: _Group, steps_K: Tensor, place: int) -> Tensor:
-    """1 − β^t of each member, in float64."""
-    beta = torch.as_tensor(group.number("betas", place), dtype=torch.float64, device=steps_K.device)
-    return 1 - beta ** steps_K.double()
-
-
-def _adamw(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-    _adam(group, parameters, gradients, decoupled=True)
-
-
-def _rmsprop(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-    for name in group.names:
-        if name not in gradients:
-            continue
-        p, state = parameters[name], group.states[name]
-        g, decay = _decayed(group, p, gradients[name]), group.times("alpha", p)
-        state["step"].add_(1)
-        square = state["square_avg"].mul_(decay).add_((1 - decay) * g * g)
-        if group.flag("centered"):
-            mean = state["grad_avg"].mul_(decay).add_((1 - decay) * g)
-            square = square - mean * mean
-        root = square.sqrt().add_(group.times("eps", p))
-        if "momentum_buffer" in state:
-            change = state["momentum_buffer"].mul_(group.times("momentum", p)).add_(g / root)
-        else:
-            change = g / root
-        p.sub_(group.times("lr", p) * change)
-
-
-def _adagrad(group: _Group, parameters: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
-    for name in group.names:
-        if name not in gradients:
-            continue
-        p, state = parameters[name], group.states[name]
-        g = _decayed(group, p, gradients[name])
-        state["step"].add_(1)
-        root = state["sum"].add_(g * g).sqrt().add_(group.times("eps", p))
-        p.sub_(group.times("lr", p) * g / root)
-
-
-_UPDATES: dict[type[Optimizer], Update] = {
-    torch.optim.SGD: _sgd,
-    torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adamw,
-    torch.optim.RMSprop: _rmsprop,
-    torch.optim.Adagrad: _adagrad,
-}
