@@ -15,7 +15,7 @@ FILES = {
     for file in ROOT.rglob("*.py")
 }
 
-COMMON = {"errors", "checked", "rng", "resources"}  # small words that every floor may use
+COMMON = {"errors", "checked", "rng", "resources", "lightning"}  # small words that every floor may use
 TOP = {"cli", "commands", "hydra_main", "usage", "display", "doctor", "__main__", "__init__"}
 BELOW = {
     "theory": set(),

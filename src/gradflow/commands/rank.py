@@ -18,6 +18,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, typed: list[str]) -> int:
     """Do what the pipe says."""
+    import gradflow.lightning  # noqa: F401 - before anything that imports torch: it is quick
     from gradflow.runs.rank_processes import serve
 
     serve(options.pipe)

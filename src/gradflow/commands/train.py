@@ -86,6 +86,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
 
 def _follow(config: Config, overrides: list[str]) -> int:
     """Train this process's share; the process of rank 0 sees to the rest, and tells of it."""
+    import gradflow.lightning  # noqa: F401 - before anything that imports torch: it is quick
     from gradflow.runs.execute import execute
     from gradflow.runs.preflight import preflight
     from gradflow.runs.stop import Stop
@@ -105,6 +106,7 @@ def _follow(config: Config, overrides: list[str]) -> int:
 
 def _check_one(config: Config) -> None:
     """Refuse a run that cannot start."""
+    import gradflow.lightning  # noqa: F401 - before anything that imports torch: it is quick
     from gradflow.runs.build import prepare_data
     from gradflow.runs.preflight import preflight
 

@@ -46,18 +46,42 @@ class GradNorm(Instrument):
 
     def read(self, update: Update, suffix: str = "") -> Reading:
         """The gradient as it is at this moment."""
-        if update.part not in self._norms:
-            self._norms[update.part] = Norms(update.part.blocks, update.part.groups, update.part.sharded)
-        norms = self._norms[update.part]
-        gradients = [update.gradient(p) for p in norms.parameters]
-        values, rows = norms(gradients), norms.rows
-        if self.by_element:
-            values, rows = torch.cat([values, *norms.by_element(values, gradients)]), rows + norms.element_rows
+        norms = self._norms_of(update.part)
+        values = self._values(norms, [update.gradient(p) for p in norms.parameters])
         if isinstance(update.scale, Tensor) or update.scale != 1:
             values = values / update.scale
+        rows = self.rows(update.part)
         if suffix:
             rows = [Row(row.name, row.block, _suffixed(row.quantity, suffix)) for row in rows]
         return Reading(rows, values)
+
+    @property
+    def of_norms_alone(self) -> bool:  # type: ignore[override]
+        return not self.clipped
+
+    def rows(self, part: Part) -> list[Row]:
+        """What the numbers of a part are about."""
+        norms = self._norms_of(part)
+        return norms.rows + norms.element_rows if self.by_element else norms.rows
+
+    def of_members(self, part: Part, gradients: dict[int, Tensor]) -> Tensor:
+        """The numbers [K, R] of K models at once that differ from this one in their numbers alone.
+
+        Args:
+            part: of this model.
+            gradients: [K, …] by the id of this model's parameter.
+        """
+        norms = self._norms_of(part)
+        return self._values(norms, [gradients.get(id(p)) for p in norms.parameters], members=True)
+
+    def _norms_of(self, part: Part) -> Norms:
+        if part not in self._norms:
+            self._norms[part] = Norms(part.blocks, part.groups, part.sharded)
+        return self._norms[part]
+
+    def _values(self, norms: Norms, gradients: list[Tensor | None], members: bool = False) -> Tensor:
+        values = norms(gradients, members)
+        return torch.cat([values, *norms.by_element(values, gradients)], -1) if self.by_element else values
 
 
 def _suffixed(quantity: str, suffix: str) -> str:
@@ -120,46 +144,52 @@ class Norms:
         self._sizes: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, tensors: Sequence[Tensor | None] | None = None) -> Tensor:
+    def __call__(self, tensors: Sequence[Tensor | None] | None = None, members: bool = False) -> Tensor:
         """Norms [R] in float64 on the tensors' device.
 
         Args:
             tensors: one per watched parameter; `parameter.grad` unless given. A parameter without one adds nothing; a
                 row none of whose parameters has one is `ABSENT`.
+            members: whether the tensors are [K, …], of K models each; the norms are then [K, R].
         """
         found = [p.grad for p in self.parameters] if tensors is None else list(tensors)
         device = self.parameters[0].device
-        return self.combine(_placed(found, norms_of([t for t in found if t is not None], device)))
+        there = [t for t in found if t is not None]
+        return self.combine(_placed(found, norms_of_members(there) if members else norms_of(there, device)))
 
     @torch.no_grad()
     def by_element(self, norms: Tensor, tensors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
         """(root mean square, largest magnitude), each [blocks + 1]: of every block, and of all together.
 
         Args:
-            norms: what `__call__` gave for the same tensors.
+            norms: what `__call__` gave for the same tensors; [K, R] of K models, and so is what comes of it.
             tensors: one per watched parameter.
         """
         device = norms.device
         flat_index, row_index = self._indices(device)
         sizes = self._counts(device)
-        whole = norms[: self.whole]
+        whole = norms[..., : self.whole]
         rms = torch.where(whole == ABSENT, whole, whole / sizes.sqrt())
         there = [dense(t) for t in tensors if t is not None]
-        n = _placed(list(tensors), _peaks(there, norms))[flat_index]
-        top = torch.full((len(self.rows),), ABSENT, dtype=norms.dtype, device=device)
-        top.scatter_reduce_(0, row_index, n, "amax")
-        return rms, (ranks.largest(top) if self.sharded else top)[: self.whole]
+        peaks = _peaks_of_members(there, norms) if norms.ndim > 1 else _peaks(there, norms)
+        n = _placed(list(tensors), peaks)[..., flat_index]
+        top = torch.full_like(norms, ABSENT).scatter_reduce_(-1, row_index.expand_as(n), n, "amax")
+        return rms, (ranks.largest(top) if self.sharded else top)[..., : self.whole]
 
     def combine(self, norms_P: Tensor) -> Tensor:
-        """√Σ n² over the members of each row, scaled by the largest so that no square underflows or overflows."""
+        """√Σ n² over the members of each row, scaled by the largest so that no square underflows or overflows.
+
+        [P] or, of K models, [K, P].
+        """
         flat_index, row_index = self._indices(norms_P.device)
-        n = norms_P[flat_index]
-        top = torch.full((len(self.rows),), ABSENT, dtype=n.dtype, device=n.device)
-        top.scatter_reduce_(0, row_index, n, "amax")
+        n = norms_P[..., flat_index]
+        row = row_index.expand_as(n)
+        top = torch.full((*n.shape[:-1], len(self.rows)), ABSENT, dtype=n.dtype, device=n.device)
+        top.scatter_reduce_(-1, row, n, "amax")
         if self.sharded:
             top = ranks.largest(top)
         unit = torch.where((top > 0) & top.isfinite(), top, 1.0)
-        squares = torch.zeros_like(top).scatter_add_(0, row_index, (n.clamp(min=0) / unit[row_index]).square())
+        squares = torch.zeros_like(top).scatter_add_(-1, row, (n.clamp(min=0) / unit[..., row_index]).square())
         if self.sharded:
             squares = ranks.total(squares)
         return torch.where(top > 0, unit * squares.sqrt(), top)
@@ -189,8 +219,8 @@ def _placed(tensors: list[Tensor | None], found: Tensor) -> Tensor:
     here = [i for i, t in enumerate(tensors) if t is not None]
     if len(here) == len(tensors):
         return found
-    everywhere = torch.full((len(tensors),), ABSENT, dtype=found.dtype, device=found.device)
-    return everywhere.index_copy_(0, torch.tensor(here, dtype=torch.long, device=found.device), found)
+    everywhere = torch.full((*found.shape[:-1], len(tensors)), ABSENT, dtype=found.dtype, device=found.device)
+    return everywhere.index_copy_(-1, torch.tensor(here, dtype=torch.long, device=found.device), found)
 
 
 def norms_of(tensors: list[Tensor], device: torch.device) -> Tensor:
@@ -204,6 +234,21 @@ def norms_of(tensors: list[Tensor], device: torch.device) -> Tensor:
     waiting = iter(fused)
     each = [next(waiting) if t.dtype != wide and wide == torch.float64 else _scaled_norm(t) for t in shares]
     return _stacked(each, device, wide)
+
+
+def norms_of_members(tensors: list[Tensor]) -> Tensor:
+    """[K, P]: the norms of P tensors [K, …] over all but their first axis, accumulated as `norms_of` does."""
+    return torch.stack([_norm_of_members(dense(t).reshape(len(t), -1)) for t in tensors], -1)
+
+
+def _norm_of_members(tensor_Kn: Tensor) -> Tensor:
+    if tensor_Kn.dtype == torch.float64 or tensor_Kn.device.type == "mps":
+        largest = tensor_Kn.abs().amax(1, keepdim=True)
+        unit = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
+        norm: Tensor = torch.linalg.vector_norm(tensor_Kn / unit, dim=1) * unit.squeeze(1)
+        return norm
+    found: Tensor = torch.linalg.vector_norm(tensor_Kn, dim=1, dtype=torch.float64)
+    return found
 
 
 def differences(these: Sequence[Tensor], those: Sequence[Tensor], device: torch.device) -> Tensor:
@@ -243,6 +288,12 @@ def _peaks(tensors: list[Tensor], like: Tensor) -> Tensor:
     ends = [t.aminmax() for t in filled]  # on a CPU eight times as fast as a norm of infinite order
     low, high = (_stacked([end[i] for end in ends], like.device, like.dtype) for i in (0, 1))
     return torch.maximum(-low, high)
+
+
+def _peaks_of_members(tensors: list[Tensor], like: Tensor) -> Tensor:
+    """[K, P]: the largest magnitudes of P tensors [K, …] over all but their first axis; NaN where an element is."""
+    ends = [dense(t).reshape(len(t), -1).aminmax(dim=1) for t in tensors]
+    return torch.stack([torch.maximum(-low, high) for low, high in ends], -1).to(like)
 
 
 def _stacked(numbers: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gradflow.instruments.flow import Flow, Measurement
 from gradflow.instruments.instrument import ABSENT, Update
 from gradflow.instruments.panel import Choice, make_instruments
+from gradflow.lightning import Callback, LightningModule, Trainer, is_overridden
 
 # A dashboard with thousands of charts becomes unusable: so many blocks of grad_norm, and of each other quantity, get
 # one. The flow itself, and a run's record, keep every block.

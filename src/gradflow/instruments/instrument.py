@@ -95,9 +95,11 @@ class Instrument:
         examples: of a batch that are looked at inside the network.
         beside: modules that are no blocks, whose `output` it wants to see too.
         of_loss_alone: whether it needs neither gradients nor parameters.
+        of_norms_alone: whether it needs nothing but the norms and largest elements of gradients.
     """
 
     of_loss_alone = False
+    of_norms_alone = False
 
     def __init__(self) -> None:
         self.every = 1

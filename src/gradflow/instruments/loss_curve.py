@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from gradflow.instruments import ranks
 from gradflow.instruments.instrument import Instrument, Reading, Row, Update
 from gradflow.instruments.wide import present, widened
+
+ROW = Row("all", None, "loss")
 
 
 class LossCurve(Instrument):
@@ -39,4 +42,8 @@ class LossCurve(Instrument):
         whole, self._sum = self._sum, None
         if whole is None or not super().due(update.step):
             return None
-        return Reading([Row("all", None, "loss")], ranks.mean(whole.view(1)))
+        return Reading([ROW], ranks.mean(whole.view(1)))
+
+    def of_steps(self, losses: Tensor) -> list[Reading]:
+        """The readings of n updates in a row, each of one loss [n], that nobody told it of."""
+        return [Reading([ROW], value) for value in torch.split(present(widened(losses.detach())), 1)]

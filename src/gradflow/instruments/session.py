@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradflow.instruments import ranks
 from gradflow.instruments.blocks import Block, in_order
+from gradflow.instruments.grad_norm import GradNorm
 from gradflow.instruments.instrument import Instrument, Part, Reading, Update
+from gradflow.instruments.loss_curve import LossCurve
 from gradflow.instruments.observer import Observer
 
 Keep = Callable[[int, Reading], None]
@@ -126,23 +129,53 @@ class Session:
             self._take(step, instrument.before_clipping(Update(step, self._whole)))
 
     def needs(self, step: int) -> str:
-        """What update `step` must show to what measures it: 'inside' (hooks), 'gradients', 'loss', or ''."""
+        """What update `step` must show to what measures it: 'inside' (hooks), 'gradients', 'norms' (of gradients),
+        'loss', or ''."""
         if self._find_order:
             return "inside"
         measuring = [instrument for instrument in self.instruments if instrument.measures(step)]
         if any(instrument.sees(step) for instrument in measuring):
             return "inside"
-        return "gradients" if any(not i.of_loss_alone for i in measuring) else "loss" if measuring else ""
+        more = [instrument for instrument in measuring if not instrument.of_loss_alone]
+        if any(not instrument.of_norms_alone for instrument in more):
+            return "gradients"
+        return "norms" if more else "loss" if measuring else ""
 
-    def passed(self, optimizer: Optimizer, step: int, loss: Tensor) -> None:
-        """Update `step` was made without `before` and `after`, which nothing but the loss was needed of."""
-        self._taken[optimizer] = step + 1
-        for instrument in self.instruments:
-            if instrument.measures(step):
-                instrument.loss(loss)
-                self._take(step, instrument.before_clipping(Update(step, Part([], (), False))))
-        if any(instrument.sees(step + 1) for instrument in self.instruments):
-            self.begin(step + 1)
+    def norms_of_members(self, optimizer: Optimizer, gradients: dict[int, Tensor]) -> Tensor:
+        """What `passed` wants of an update that needs 'norms', of K models at once of which this is the first: [K, R].
+
+        Args:
+            gradients: [K, …] by the id of this model's parameter.
+        """
+        part = self.part(optimizer)
+        assert part is not None
+        found = [i.of_members(part, gradients) for i in self.instruments if isinstance(i, GradNorm)]
+        return torch.cat(found, -1)
+
+    def passed(self, optimizer: Optimizer, first: int, losses: Tensor, norms: dict[int, Tensor]) -> None:
+        """Updates were made without `before` and `after`, of which no more was needed than losses and norms.
+
+        Args:
+            optimizer: that would have made them.
+            first: the number of the first.
+            losses: of each [n].
+            norms: [R] of those that need them, one of what `norms_of_members` gives.
+        """
+        end = first + len(losses)
+        self._taken[optimizer] = end
+        curves = {i: i.of_steps(losses) for i in self.instruments if isinstance(i, LossCurve)}
+        for step in range(first, end):
+            for instrument in self.instruments:
+                if not instrument.measures(step):
+                    continue
+                if instrument in curves:
+                    self._take(step, curves[instrument][step - first])
+                elif isinstance(instrument, GradNorm):
+                    part = self.part(optimizer)
+                    assert part is not None
+                    self._take(step, Reading(instrument.rows(part), norms[step]))
+        if any(instrument.sees(end) for instrument in self.instruments):
+            self.begin(end)
 
     def loss(self, value: Tensor) -> None:
         """A loss that is being differentiated; those of one update add up."""

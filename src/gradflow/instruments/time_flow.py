@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from gradflow.instruments.time_grad import TimeGradientHooks
 from gradflow.instruments.time_probe import TimeProbe
 from gradflow.instruments.watch_time import SEGMENT, TimeMeasurement
+from gradflow.lightning import Callback, LightningModule, Trainer
 
 __all__ = ["TimeFlow", "TimeProbe"]
 

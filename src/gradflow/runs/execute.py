@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Trainer
 
 from gradflow.instruments.gradient_flow import GradientFlow
+from gradflow.lightning import Trainer
 from gradflow.rng import stream
 from gradflow.runs import prediction, series
 from gradflow.runs.build import Pieces, build
@@ -32,7 +32,7 @@ from gradflow.runs.lockstep import Judge, Lockstep, PrunedRun
 from gradflow.runs.placement import where
 from gradflow.runs.ranks import launched, processes
 from gradflow.runs.record import Unreadable, is_done, read, write_bytes, write_json
-from gradflow.runs.recorder import PACKED_HEARTBEAT, Recorder, newest_checkpoint
+from gradflow.runs.recorder import PACKED_HEARTBEAT, PACKED_REST, Recorder, newest_checkpoint
 from gradflow.runs.result import no_gradient, result_of, summarize
 from gradflow.runs.stop import InterruptedRun, Stop
 from gradflow.runs.time_watch import TimeWatch
@@ -227,7 +227,7 @@ def _train(
     if joins is not None:
         clock = joins(learner, flow)
         if recorder is not None:
-            recorder.heartbeat, recorder.clock_of_run = PACKED_HEARTBEAT, clock
+            recorder.heartbeat, recorder.rest, recorder.clock_of_run = PACKED_HEARTBEAT, PACKED_REST, clock
     keeper = recorder or Lockstep(path, first_step, stop, together=together)
     trainer = Trainer(
         **where(config, pieces, together),

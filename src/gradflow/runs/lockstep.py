@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
+from gradflow.lightning import Callback, LightningModule, Trainer
 from gradflow.runs.stop import InterruptedRun, Stop
 from gradflow.runs.together import ALONE, Together
 from gradflow.training.learner import Learner
@@ -38,13 +37,17 @@ class Lockstep(Callback):
         stop: the wish to stop, as it has come to this process.
         judge: asked at every validation whether the run ends there, as `PrunedRun`; a search's pruner.
         together: the run's processes.
+
+    Attributes:
+        rest: seconds between two checkpoints, at least: in a pack a run's steps come sooner than its own would.
     """
 
     def __init__(
         self, path: Path, first_step: int, stop: Stop, judge: Judge | None = None, together: Together = ALONE
     ) -> None:
         self.path, self.stop, self.judge, self.together = path, stop, judge, together
-        self._saved = first_step
+        self._saved, self._saved_at = first_step, time.monotonic()
+        self.rest = 0.0
         self._asked: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -58,7 +61,8 @@ class Lockstep(Callback):
             if step > self._saved:
                 self.save(trainer, step)
             raise InterruptedRun
-        if step > self._saved and step % learner.budget.checkpoint_every == 0:
+        rested = time.monotonic() - self._saved_at >= self.rest
+        if step > self._saved and step % learner.budget.checkpoint_every == 0 and rested:
             self.save(trainer, step)
 
     def on_train_batch_end(
@@ -108,7 +112,7 @@ class Lockstep(Callback):
     def save(self, trainer: Trainer, step: int) -> None:
         """Take part in a checkpoint, which rank 0 writes."""
         trainer.save_checkpoint(self.path / "checkpoints" / f".{self.together.rank}.ckpt")
-        self._saved = step
+        self._saved, self._saved_at = step, time.monotonic()
 
 
 def the_learner(module: LightningModule) -> Learner:

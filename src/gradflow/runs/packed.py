@@ -30,10 +30,12 @@ from gradflow.runs.stop import Stop
 from gradflow.runs.wandb_logger import many_at_once
 from gradflow.training.learner import Learner, Shared
 from gradflow.training.pack import Stack, begun, known, raw_optimizer
+from gradflow.training.pack_batches import PackBatches
 from gradflow.training.pack_trial import better_apart
 
 _say = logging.getLogger("gradflow")
 LONGEST_CHUNK = 64  # steps: Lightning's cost per chunk counts for each member
+OUTSIDE = ("", "loss", "norms")  # what may be needed of a step that a run takes no part in
 OnOutcome = Callable[[Config, Outcome], None]
 
 
@@ -42,6 +44,7 @@ class Member:
 
     Attributes:
         step: the one before which it stands.
+        until: the step before which it must be asked again, if it need not do this one itself.
         turns: that it has had, as far as they are counted.
         needs: what the step must show to its instruments; see `Session.needs`.
         seconds, since: of its earlier turns and shares, and when the turn under way began.
@@ -53,7 +56,7 @@ class Member:
         self.key = graph_key(labels(config), config.model_dump())
         self.learner: Learner | None = None
         self.flow: GradientFlow | None = None
-        self.step, self.turns, self.needs = 0, 0, "inside"
+        self.step, self.until, self.turns, self.needs = 0, 1, 0, "inside"
         self.greenlet: greenlet | None = None
         self.generators: list[Tensor] | None = None
         self.seconds, self.since = 0.0, time.monotonic()
@@ -67,21 +70,30 @@ class Member:
         learner.packed, learner.longest_chunk = self._packed, LONGEST_CHUNK
         return lambda: self.seconds + time.monotonic() - self.since
 
-    def _packed(self, step: int) -> Shared | None:
-        """In the run's greenlet: let the others go on; what they have done of this step when it is this one's turn."""
+    def _packed(self, step: int, end: int) -> Shared | None:
+        """In the run's greenlet: let the others go on; what they have done of the steps up to `end` when it is this
+        one's turn."""
         assert self.learner is not None
-        self.step, self.needs = step, self._needs(step)
+        self.step, self.needs = step, self.needs_at(step)
+        self.until = self._until(step, end)
         with _default_dtype(torch.float32):  # for others' turns; Lightning changes it within a step in float64
             shared: Shared | None = self.hub.switch(self)
         if shared is not None and shared.updated and self.flow is not None:
-            self.flow.flow.session.passed(raw_optimizer(self.learner), step, shared.loss)
+            self.flow.flow.session.passed(raw_optimizer(self.learner), step, shared.losses, shared.norms)
         return shared
 
-    def _needs(self, step: int) -> str:
+    def _until(self, step: int, end: int) -> int:
+        assert self.learner is not None
+        if self.learner.asks_every_step or self.needs not in OUTSIDE:
+            return step + 1
+        return next((later for later in range(step + 1, end) if self.needs_at(later) not in OUTSIDE), end)
+
+    def needs_at(self, step: int) -> str:
+        """What a step must show to the run's instruments; see `Session.needs`."""
         if self.flow is None:
             return ""
         needs = self.flow.flow.session.needs(step)
-        return "inside" if needs == "gradients" and self.flow.loss_scale is not None else needs
+        return "inside" if needs in ("gradients", "norms") and self.flow.loss_scale is not None else needs
 
     @property
     def ready(self) -> bool:
@@ -106,7 +118,7 @@ class _Group:
     """
 
     most: int
-    stacks: list[tuple[list[Member], Stack]] = field(default_factory=list)
+    stacks: list[tuple[list[Member], Stack, PackBatches]] = field(default_factory=list)
 
 
 def train_pack(
@@ -219,32 +231,50 @@ class _Pack:
         return made
 
     def _together(self, group: _Group, members: list[Member], step: int) -> list[tuple[Member, Shared | None]]:
-        batches = _batches(members, step) if len(members) > 1 else None
-        if batches is None:
-            return [(member, None) for member in members]
+        """Step `step`, and those after it that need nobody in between."""
+        alone: list[tuple[Member, Shared | None]] = [(member, None) for member in members]
+        losses: list[Tensor] = []
+        norms: dict[int, Tensor] = {}
         try:
-            stack = self._stack(group, members, batches)
-            if stack is None:
-                return [(member, None) for member in members]
-            losses = stack.differentiate(*batches)
-            if any(member.needs == "gradients" for member in members):
-                stack.hand_out()
-                return [(m, Shared(losses[k], updated=False)) for k, m in enumerate(members)]
-            stack.update(step)
+            stacked = self._stack(group, members, step) if len(members) > 1 else None
+            if stacked is None:
+                return alone
+            stack, batches_of = stacked
+            for now in range(step, min(member.until for member in members)):
+                batches = None if losses and self._stop.requested else batches_of(now)
+                if batches is None:
+                    break
+                for member in members if now > step else ():
+                    _learner(member).set_rates(raw_optimizer(_learner(member)), now)
+                loss_K = stack.differentiate(*batches)
+                if any(member.needs == "gradients" for member in members):
+                    stack.hand_out()
+                    return [(m, Shared(loss_K[k : k + 1], updated=False)) for k, m in enumerate(members)]
+                if members[0].needs_at(now) == "norms":
+                    norms[now] = _norms(members[0], stack)
+                stack.update(now)
+                losses.append(loss_K)
         except torch.OutOfMemoryError:
             group.most //= 2
             group.stacks.clear()
-            return [(member, None) for member in members]
-        return [(m, Shared(losses[k], updated=True)) for k, m in enumerate(members)]
+        if not losses:
+            return alone
+        losses_Kn = torch.stack(losses, 1)
+        return [(m, Shared(losses_Kn[k], True, {s: v[k] for s, v in norms.items()})) for k, m in enumerate(members)]
 
-    def _stack(self, group: _Group, members: list[Member], batches: tuple[Tensor, Tensor]) -> Stack | None:
-        """That of these members, made and checked anew if it is not there."""
-        for theirs, stack in group.stacks:
+    def _stack(self, group: _Group, members: list[Member], step: int) -> tuple[Stack, PackBatches] | None:
+        """That of these members and their batches, made and checked anew if it is not there."""
+        for theirs, stack, batches_of in group.stacks:
             if theirs == members:
-                return stack
+                return stack, batches_of
         group.stacks = [each for each in group.stacks if not set(each[0]) & set(members)]
+        learners = [_learner(member) for member in members]
+        batches_of = PackBatches(learners, step)
+        batches = batches_of(step)
+        if batches is None:
+            return None
         try:
-            stack = Stack([_learner(member) for member in members])
+            stack = Stack(learners)
             fault = better_apart(stack, *batches)
         except torch.OutOfMemoryError:
             raise
@@ -256,8 +286,15 @@ class _Pack:
                 self._entering(members[0].config)
             _say.warning("%d runs take turns instead of being stacked: %s", len(members), fault)
             return None
-        group.stacks.append((members, stack))
-        return stack
+        group.stacks.append((members, stack, batches_of))
+        return stack, batches_of
+
+
+def _norms(first: Member, stack: Stack) -> Tensor:
+    """Of all members' gradients [K, R], as the instruments of each have them."""
+    assert first.flow is not None
+    learner = _learner(first)
+    return first.flow.flow.session.norms_of_members(raw_optimizer(learner), stack.by_parameter())
 
 
 @contextmanager
@@ -284,11 +321,3 @@ def _put_generators(states: list[Tensor]) -> None:
 def _learner(member: Member) -> Learner:
     assert member.learner is not None
     return member.learner
-
-
-def _batches(members: list[Member], step: int) -> tuple[Tensor, Tensor] | None:
-    """x [K, B, …] and y [K, B, …] of one step; None where their sequences differ in length."""
-    pairs = [_learner(member).data.train(step, member.dtype) for member in members]
-    if len({(x.shape, y.shape) for x, y in pairs}) > 1:
-        return None
-    return torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs])

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.strategies import DDPStrategy
-
+from gradflow.lightning import ClusterEnvironment, DDPStrategy, rank_zero_only
 from gradflow.models.skips import StochasticDepth
 from gradflow.runs.build import Pieces, factors
 from gradflow.runs.config import Config

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
 
 from gradflow.instruments.flow import flat_rows
 from gradflow.instruments.gradient_flow import GradientFlow
+from gradflow.lightning import LightningModule, Trainer
 from gradflow.runs.claim import Claim
 from gradflow.runs.lockstep import Judge, Lockstep, the_learner
 from gradflow.runs.record import write_json
@@ -26,6 +26,7 @@ from gradflow.training.learner import Learner
 
 HEARTBEAT = 2.0  # seconds between two writes of status.json
 PACKED_HEARTBEAT = 20.0  # of each of many runs that share a process
+PACKED_REST = 15.0  # seconds between checkpoints of each, which would cost such runs more than their steps
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
@@ -188,7 +189,7 @@ class Recorder(Lockstep):
         if (folder / LAST).exists():
             os.replace(folder / LAST, folder / PREVIOUS)
         os.replace(temporary, folder / LAST)
-        self._saved = step
+        self._saved, self._saved_at = step, time.monotonic()
         self.write_status(step=step)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 import torch
-from lightning.pytorch import Trainer
 
 from gradflow.diagnosis.evidence import from_tables
 from gradflow.diagnosis.verdict import diagnose
 from gradflow.diagnosis.verdicts import VERDICTS
 from gradflow.instruments.ratio import GradientRatio, gradient_ratio
+from gradflow.lightning import Trainer
 from gradflow.models.network import Network
 from gradflow.runs import wandb_keys as keys
 from gradflow.runs.build import Pieces

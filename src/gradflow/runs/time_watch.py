@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from gradflow.instruments.time_curve import TimeCurves
 from gradflow.instruments.time_grad import TimeGradientHooks
 from gradflow.instruments.time_probe import TimeProbe, gradient_rows
+from gradflow.lightning import Callback, LightningModule, Trainer
 from gradflow.runs.config import Instruments
 from gradflow.runs.together import ALONE, Together
 from gradflow.training.learner import Learner

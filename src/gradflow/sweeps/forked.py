@@ -34,7 +34,6 @@ def crew(hire: Callable[[int], W], count: int) -> Iterator[tuple[list[W], Callab
     Args:
         hire: starts worker number i.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     workers = [hire(i) for i in range(count)]
 
     def replace(i: int) -> None:
@@ -56,25 +55,33 @@ def crew(hire: Callable[[int], W], count: int) -> Iterator[tuple[list[W], Callab
                 worker.process.kill()
 
 
-def start(preload: str, target: Callable[..., None], *args: Any) -> BaseProcess:
-    """A process that runs `target(*args)`.
+def warm(preload: str) -> None:
+    """Start the server that workers are forked from, which imports what they need while this process does other things.
 
     A scheduler sends its signals to every process of a job. The server, and a worker before it calls `hear`, have them
     wait: a server that died of one while it still imports would take the whole task down with it.
 
     Args:
         preload: the module that the server imports.
-        target: from a module that is quick to import, since this process imports it too.
     """
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload([preload])
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    mp.get_context("forkserver").set_forkserver_preload(["gradflow.lightning", preload])
     resource_tracker.ensure_running()  # where it does not run yet, this unblocks SIGTERM
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         forkserver.ensure_running()  # inherits what is blocked, and hands it on
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    process = context.Process(target=target, args=args)
+
+
+def start(preload: str, target: Callable[..., None], *args: Any) -> BaseProcess:
+    """A process that runs `target(*args)`, forked from the server of `warm`.
+
+    Args:
+        target: from a module that is quick to import, since this process imports it too.
+    """
+    warm(preload)
+    process = mp.get_context("forkserver").Process(target=target, args=args)
     process.start()
     return process
 

@@ -19,6 +19,7 @@ from gradflow.runs.record import DONE, Unreadable
 from gradflow.runs.states import states
 from gradflow.runs.stop import Stop
 from gradflow.sweeps.allotment import Allotment
+from gradflow.sweeps.forked import warm
 from gradflow.sweeps.grid import Asked, ask
 from gradflow.sweeps.launcher import Launcher, read_launcher
 from gradflow.sweeps.plan import Planned, Refused, check, collector_at_rest, plan_of
@@ -140,7 +141,8 @@ def _begin(planned: Planned, launcher: Launcher, earlier: Plan | None, now: str,
     plan, configs, folder, cells = planned
     missing = _missing(plan.runs, plan.runs_dir, rerun)
     missing.configs.update({run.run_id: configs[run.run_id] for run in missing.runs})
-    if missing.runs:  # torch is needed from here on
+    if missing.runs:
+        _import_torch(launcher)
         from gradflow.runs.preflight import Preflight
         from gradflow.sweeps.estimate import Estimator
 
@@ -177,6 +179,7 @@ def _go_on(plan: Plan, folder: Path, missing: _Missing, launcher: Launcher, unch
             f"{folder / PLAN}: planned by a gradflow that knew other keys ({error.lines[0]}); --replan plans it anew"
         ) from None
     if runs:
+        _import_torch(launcher)
         from gradflow.runs.preflight import Preflight
 
         hardware = Preflight(here=launcher.kind == "local").hardware
@@ -192,6 +195,13 @@ def _go_on(plan: Plan, folder: Path, missing: _Missing, launcher: Launcher, unch
         ]
     missing = _Missing(runs, missing.states, configs)
     return _ready(plan, folder, len(plan.runs), missing, None, True, notes, launcher)
+
+
+def _import_torch(launcher: Launcher) -> None:
+    """From here on it is needed, here and in the workers, who have it imported meanwhile."""
+    if launcher.kind == "local":
+        warm("gradflow.sweeps.worker")
+    import gradflow.lightning  # noqa: F401 - before anything else that imports torch: it is quick
 
 
 def _ready(

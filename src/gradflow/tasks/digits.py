@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import Any
+from functools import lru_cache
 
 import torch
 from sklearn.datasets import load_digits
@@ -38,16 +36,6 @@ def digits(
         standardize: to mean 0 and deviation 1 of the training examples; false: pixels in [0, 1].
     """
 
-    def read(_: Path) -> tuple[Splits, Standardization]:
-        bunch = _bunch()
-        x = torch.as_tensor(bunch.images).to(torch.uint8).unsqueeze(1)
-        y = torch.as_tensor(bunch.target).long()
-        rest, test = hold_out(x, y, EVALUATED, split_seed)
-        train, val = hold_out(rest.x, rest.y, EVALUATED, split_seed)
-        shade = train.x.double() / 16
-        standardization = Standardization(16, (shade.mean().item(),), (shade.std().item(),))
-        return {"train": train, "val": val, "test": test}, standardization
-
     return Classification(
         name="digits",
         image_shape=(1, 8, 8),
@@ -55,14 +43,21 @@ def digits(
         train_size=1797 - 2 * EVALUATED,
         batch_size=batch_size,
         prepare=lambda _: None,
-        read=read,
+        read=lambda _: _read(split_seed),
         view=view,
         standardize=standardize,
         pad=1 if augment else 0,
     )
 
 
-@cache
-def _bunch() -> Any:
-    """Unpacked once: a worker's next run mostly wants the same data."""
-    return load_digits()
+@lru_cache(maxsize=4)
+def _read(split_seed: int) -> tuple[Splits, Standardization]:
+    """Once: a worker's next run mostly wants the same data."""
+    bunch = load_digits()
+    x = torch.as_tensor(bunch.images).to(torch.uint8).unsqueeze(1)
+    y = torch.as_tensor(bunch.target).long()
+    rest, test = hold_out(x, y, EVALUATED, split_seed)
+    train, val = hold_out(rest.x, rest.y, EVALUATED, split_seed)
+    shade = train.x.double() / 16
+    standardization = Standardization(16, (shade.mean().item(),), (shade.std().item(),))
+    return {"train": train, "val": val, "test": test}, standardization

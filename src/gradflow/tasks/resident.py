@@ -108,11 +108,21 @@ class TrainBatches:
     def __call__(self, step: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """The batch of `step` (0 is the first): x [B, …] as the network takes it, y [B] or [B, outputs]."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
+        order, corner, mirrored = (draw[self.share(k)] for draw in self.draws(epoch))
+        return self.take(order, corner, mirrored, dtype)
+
+    def share(self, k: int) -> slice:
+        """Where this process's part of the k-th batch of an epoch is in the epoch's draws."""
+        return slice(k * self.batch_size + self.rank, (k + 1) * self.batch_size, self.world)
+
+    def draws(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One epoch's order [N], crop corners [N, 2] and mirrorings [N]."""
+        if epoch != self._epoch or self._draws is None:
             self._epoch, self._draws = epoch, self._draw(epoch)
-        assert self._draws is not None
-        mine = slice(k * self.batch_size + self.rank, (k + 1) * self.batch_size, self.world)
-        order, corner, mirrored = (draw[mine] for draw in self._draws)
+        return self._draws
+
+    def take(self, order: Tensor, corner: Tensor, mirrored: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Examples [B], cropped at their corners [B, 2] and mirrored where so said [B], as the network takes them."""
         x, y = self.split.x[order], self.split.y[order]
         if self.pad:
             x = crop(x, corner, self.pad)
@@ -120,8 +130,15 @@ class TrainBatches:
             x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
         return self.to_input(x, dtype), y
 
+    def is_like(self, other: TrainBatches) -> bool:
+        """Whether both batch the same examples in the same way, but for seeds and what the network takes of them."""
+        same = all(getattr(self, key) == getattr(other, key) for key in ("batch_size", "pad", "flip", "rank", "world"))
+        mine, theirs = self.split, other.split
+        pairs = ((mine.x, theirs.x), (mine.y, theirs.y))
+        return same and all(a is b or (a.shape == b.shape and torch.equal(a, b)) for a, b in pairs)
+
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One epoch's order [N], crop corners [N, 2] and mirrorings [N], drawn on the CPU and moved at once."""
+        """Drawn on the CPU and moved at once."""
         count, generator = len(self.split), stream(self.seed, "batches", epoch)
         order = torch.randperm(count, generator=generator)
         corner = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from scipy.optimize import brentq
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from gradflow.theory.law import Array, Signal
 from gradflow.theory.response import Phi, alone, is_homogeneous, response, values_and_slopes
@@ -83,5 +82,7 @@ def _solve(function: Callable[[float], float], low: float, high: float) -> float
 @cache
 def _points() -> Array:
     """A scrambled Sobol sequence in three dimensions [3, N], sorted by the first."""
+    from scipy.stats import qmc  # half a second to import
+
     points = qmc.Sobol(3, scramble=True, rng=np.random.default_rng(0)).random_base2(SIZE_LOG2).T
     return np.ascontiguousarray(points[:, np.argsort(points[0])])

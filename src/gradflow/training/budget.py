@@ -31,6 +31,10 @@ class Budget:
         """Whether the mean loss is logged after `step` updates: of one objective, never of two."""
         return step % self.log_every == 0 or step in self.boundaries or step == self.total
 
+    def until_logged(self, step: int, stop: int) -> int:
+        """The first number of updates after `step` after which the mean loss is logged, or `stop`."""
+        return next((done for done in range(step + 1, stop) if self.logs(done)), stop)
+
     def chunks(self, first: int, longest: int | None = None) -> Iterator[tuple[int, int]]:
         """(start, stop) of each chunk from step `first` up to the next validation or the end.
 

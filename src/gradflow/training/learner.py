@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.trainer import call
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gradflow.lightning import LightningModule, call
 from gradflow.models.network import Network
 from gradflow.rng import stream
 from gradflow.training.budget import Budget
@@ -45,15 +44,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Shared:
-    """What a pack has done of a step.
+    """What a pack has done of a learner's next steps.
 
     Attributes:
-        loss: of this learner's batch, detached.
-        updated: whether the parameters have been changed too; else their gradients lie in `grad`.
+        losses: of the batches of n steps [n], detached.
+        updated: whether the parameters have been changed too; else the gradients of the one step lie in `grad`.
+        norms: of the gradients, by the steps at which they are measured.
     """
 
-    loss: Tensor
+    losses: Tensor
     updated: bool
+    norms: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Learner(LightningModule):
@@ -73,8 +74,8 @@ class Learner(LightningModule):
     Attributes:
         watchers: told the number of each step before its forward pass: instruments that look at states.
         leaves: asked after each step whether the rest of its chunk is left for another attempt, when steps are slow.
-        packed: asked before each step of the task itself whether it is made together with other learners: see
-            `gradflow.training.pack`. None where this one trains alone.
+        packed: asked before a step of the task itself whether it, and those up to another, are made together with
+            other learners: see `gradflow.training.pack`. None where this one trains alone.
         longest_chunk: see `Budget.chunks`.
 
     Raises:
@@ -117,7 +118,7 @@ class Learner(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self.watchers: list[Callable[[int], None]] = []
         self.leaves: Callable[[], bool] = lambda: False
-        self.packed: Callable[[int], Shared | None] | None = None
+        self.packed: Callable[[int, int], Shared | None] | None = None
         self.longest_chunk: int | None = None
 
     @property
@@ -135,6 +136,11 @@ class Learner(LightningModule):
     def is_plain(self) -> bool:
         """Whether a step's loss is `task.loss(network(x), y)`."""
         return self._losses_of is None and self.pretraining is None and self._forward[0] is self.network
+
+    @property
+    def asks_every_step(self) -> bool:
+        """Whether somebody is to be told of each step before it is made."""
+        return bool(self.watchers) or any(type(r).begins is not Remedy.begins for r in self._remedies)
 
     @property
     def stages(self) -> list[dict[str, Any]]:
@@ -176,24 +182,30 @@ class Learner(LightningModule):
         stage = self._stage(chunk[0])
         if chunk[0] == self._begin:
             optimizer.state.clear()  # type: ignore[union-attr]
-        for step in range(*chunk):
-            self._step = step
-            factor = 1.0 if stage is not None else self._schedule(step - self._begin, self.budget.total - self._begin)
-            for group, base in zip(optimizer.param_groups, self._base_lr, strict=True):  # type: ignore[union-attr]
-                group["lr"] = base * factor
+        while self.steps_done < chunk[1]:
+            step = self._step = self.steps_done
+            self.set_rates(optimizer, step, stage)
             for watcher in self.watchers:
                 watcher(step)
             for remedy in self._remedies:
                 remedy.begins(step)
-            shared = None if self.packed is None or stage is not None else self.packed(step)
-            self._losses.append(self._update(optimizer, stage) if shared is None else self._take(optimizer, shared))
-            self.steps_done = step + 1
+            packed = stage is None and self.packed is not None
+            shared = self.packed(step, self.budget.until_logged(step, chunk[1])) if packed else None  # type: ignore[misc]
+            losses = self._update(optimizer, stage).view(1) if shared is None else self._take(optimizer, shared)
+            self._losses.append(losses)
+            self.steps_done = step + len(losses)
             if self.budget.logs(self.steps_done):
                 self._bring_losses_over()
             if self.diverged_at is not None or self.leaves():
                 break
         if self.steps_done == self.budget.total:
             self.trainer.should_stop = True
+
+    def set_rates(self, optimizer: Any, step: int, stage: int | None = None) -> None:
+        """Give the optimiser the learning rates of a step."""
+        factor = 1.0 if stage is not None else self._schedule(step - self._begin, self.budget.total - self._begin)
+        for group, base in zip(optimizer.param_groups, self._base_lr, strict=True):
+            group["lr"] = base * factor
 
     def _update(self, optimizer: Any, stage: int | None) -> Tensor:
         """One update; its loss."""
@@ -209,17 +221,18 @@ class Learner(LightningModule):
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
     def _take(self, optimizer: Any, shared: Shared) -> Tensor:
-        """An update of which others have made a part: the gradients, or all of it."""
+        """The losses of updates of which others have made a part: the gradients of one, or all of several."""
         if not shared.updated:
-            call._call_callback_hooks(self.trainer, "on_before_backward", shared.loss)
+            call._call_callback_hooks(self.trainer, "on_before_backward", shared.losses[0])
             optimizer.step()
             for remedy in self._remedies:
                 remedy.updated(self._step)
         else:
             count = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-            count.increment_ready()
-            count.increment_completed()
-        return shared.loss
+            for _ in range(len(shared.losses)):
+                count.increment_ready()
+                count.increment_completed()
+        return shared.losses
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Lightning calls this after unscaling and after the instruments."""
@@ -267,7 +280,7 @@ class Learner(LightningModule):
 
     def _losses_of_all(self) -> Tensor:
         """[steps since the last logging interval] on the CPU, each the mean over the processes' shares of the batch."""
-        losses = torch.stack([loss.to(self.device, torch.float64) for loss in self._losses])
+        losses = torch.cat([loss.to(self.device, torch.float64) for loss in self._losses])
         if self.trainer.world_size > 1:
             losses = self.trainer.strategy.reduce(losses, reduce_op="mean")
         return losses.cpu()
@@ -340,7 +353,8 @@ class Learner(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps_done = checkpoint["gradflow_step"]
         self._solved = checkpoint["gradflow_solved"]
-        self._losses = [torch.tensor(loss, dtype=torch.float64) for loss in checkpoint["gradflow_losses"]]
+        losses = checkpoint["gradflow_losses"]
+        self._losses = [torch.tensor(losses, dtype=torch.float64)] if losses else []
         self._generators = checkpoint["gradflow_generators"]
         checkpoint.pop("loops", None)  # Lightning's own counters are tied to epochs cut at the moment of saving
 

@@ -18,6 +18,7 @@ from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 
 from gradflow.training.learner import Learner
+from gradflow.training.pack_forward import forward, is_plain
 from gradflow.training.remedies import ClipNorm
 from gradflow.training.remedy import Remedy
 from gradflow.training.stacked_updates import UPDATES, Group, beside
@@ -52,42 +53,73 @@ class Stack:
         self._own = members
         self.parameters: dict[str, Tensor] = {}
         with torch.no_grad():
-            for name, parameter in members[0].items():
-                whole = torch.stack([each[name].detach() for each in members])
-                for k, each in enumerate(members):
-                    each[name].data = whole[k]
-                self.parameters[name] = whole.requires_grad_(parameter.requires_grad)
             self._buffers = _stack_buffers([learner.network for learner in learners])
-            self._groups = self._stack_states()
+            self._groups = self._stack_groups()
+            updated = {name for group in self._groups for name in group.states}
+            for name in members[0]:
+                if name not in updated:
+                    self._stack_parameters([name])
+        self._of = {id(p): self.parameters[name] for name, p in members[0].items()}
+        self._by_hand = is_plain(self._first)
         self._gradients: dict[str, Tensor] = {}
         self._acting = [i for i, r in enumerate(learners[0].remedies) if _overrides(r, "gradients")]
         self._updating = any(_overrides(r, "updated") for learner in learners for r in learner.remedies)
 
-    def _stack_states(self) -> list[Group]:
+    def _stack_parameters(self, names: list[str]) -> Tensor:
+        """Parameters of one type as parts of one tensor [K, N], which is given back."""
+        tensors = [[own[name].detach() for name in names] for own in self._own]
+        whole, parts = slab(tensors)
+        for name, part in zip(names, parts, strict=True):
+            for k, own in enumerate(self._own):
+                own[name].data = part[k]
+            self.parameters[name] = part.requires_grad_(self._own[0][name].requires_grad)
+        return whole
+
+    def _stack_groups(self) -> list[Group]:
         """What the optimisers remember, and their numbers, group by group."""
         names = {id(p): name for name, p in self._own[0].items()}
         groups = []
         for g, first in enumerate(self._optimizers[0].param_groups):
             theirs = [optimizer.param_groups[g] for optimizer in self._optimizers]
-            states: dict[str, dict[str, Tensor]] = {}
-            for parameter in first["params"]:
-                name = names[id(parameter)]
-                each = [o.state.get(own[name], {}) for o, own in zip(self._optimizers, self._own, strict=True)]
-                given = [{key for key, value in state.items() if isinstance(value, Tensor)} for state in each]
-                if any(keys != given[0] for keys in given):
-                    raise ValueError("optimisers in different states")
-                states[name] = {}
-                for key in sorted(given[0]):
-                    whole = torch.stack([state[key] for state in each])
-                    for k, state in enumerate(each):
-                        state[key] = whole[k]
-                    states[name][key] = whole
-            groups.append(Group(theirs, states))
+            named = [names[id(parameter)] for parameter in first["params"]]
+            kinds = {self._own[0][name].dtype for name in named}
+            alike = [[name for name in named if self._own[0][name].dtype == kind] for kind in kinds]
+            for together in alike:
+                groups.append(self._stack_group(theirs, together))
         return groups
+
+    def _stack_group(self, theirs: list[dict[str, Any]], names: list[str]) -> Group:
+        parameters = self._stack_parameters(names)
+        states = [
+            [optimizer.state.get(own[name], {}) for name in names]
+            for optimizer, own in zip(self._optimizers, self._own, strict=True)
+        ]
+        kinds = [
+            [{key for key, value in state.items() if isinstance(value, Tensor)} for state in each] for each in states
+        ]
+        if any(each != kinds[0] for each in kinds):
+            raise ValueError("optimisers in different states")
+        keys = dict(zip(names, kinds[0], strict=True))
+        found: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+        whole: dict[str, Tensor] = {}
+        for key in sorted(set().union(*keys.values())):
+            having = [i for i, name in enumerate(names) if key in keys[name]]
+            whole[key], parts = slab([[each[i][key] for i in having] for each in states])
+            for i, part in zip(having, parts, strict=True):
+                found[names[i]][key] = part
+                for k, each in enumerate(states):
+                    each[i][key] = part[k]
+        same = all(keys[name] == set(whole) for name in names)
+        return Group(theirs, found, (parameters, whole) if same else None)
 
     def losses(self, x_KB: Tensor, y_KB: Tensor) -> Tensor:
         """[K]: of one batch each, with its graph."""
         task, network = self._task, self._first
+
+        if self._by_hand:
+            outputs = forward(network, x_KB, lambda parameter: self._of[id(parameter)])
+            found: Tensor = vmap(task.loss)(outputs, y_KB)
+            return found
 
         def of_one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             return task.loss(functional_call(network, (parameters, buffers), (x,)), y)
@@ -100,8 +132,7 @@ class Stack:
         trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
         losses = self.losses(x_KB, y_KB)
         found = torch.autograd.grad(losses.sum(), list(trained.values()), allow_unused=True)
-        # fused optimisers go through memory as it lies, and a gradient may lie transposed
-        self._gradients = {n: g.contiguous() for n, g in zip(trained, found, strict=True) if g is not None}
+        self._gradients = {n: g for n, g in zip(trained, found, strict=True) if g is not None}
         return losses.detach()
 
     @contextmanager
@@ -118,8 +149,14 @@ class Stack:
         """One member's, by name."""
         return {name: gradient[k] for name, gradient in self._gradients.items()}
 
+    def by_parameter(self) -> dict[int, Tensor]:
+        """The gradients [K, …], by the ids of the first learner's parameters."""
+        return {id(p): self._gradients[name] for name, p in self._own[0].items() if name in self._gradients}
+
     def hand_out(self) -> None:
         """Give each learner's parameters their gradients."""
+        # fused optimisers go through memory as it lies, and a gradient may lie transposed
+        self._gradients = {name: gradient.contiguous() for name, gradient in self._gradients.items()}
         for k, own in enumerate(self._own):
             for name, parameter in own.items():
                 gradient = self._gradients.get(name)
@@ -131,6 +168,11 @@ class Stack:
         if self._acting:
             self._act(step)
         for group in self._groups:
+            given = [self._gradients[name] for name in group.states if name in self._gradients]
+            if group.whole is not None and len(given) == len(group.states):
+                parameters, states = group.whole
+                self._change(group, parameters, torch.cat([g.reshape(len(g), -1) for g in given], 1), states)
+                continue
             for name, state in group.states.items():
                 if name in self._gradients:
                     self._change(group, self.parameters[name], self._gradients[name], state)
@@ -155,11 +197,19 @@ class Stack:
     def _clip(self, bounds: list[float]) -> None:
         """`ClipNorm` of each member."""
         given = list(self._gradients.values())
-        squares = sum(g.double().square().flatten(1).sum(1) for g in given)
+        squares = sum(g.double().square().reshape(len(g), -1).sum(1) for g in given)
         assert isinstance(squares, Tensor)
         factors = (torch.tensor(bounds, device=squares.device) / squares.sqrt()).clamp(max=1.0)
         for gradient in given:
             gradient.mul_(beside(factors.to(gradient.dtype), gradient))
+
+
+def slab(tensors: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:
+    """Of each of K members' several tensors, copies side by side: [K, N], and its parts [K, …]: views."""
+    whole = torch.stack([torch.cat([tensor.reshape(-1) for tensor in each]) for each in tensors])
+    shapes = [tensor.shape for tensor in tensors[0]]
+    parts = torch.split(whole, [shape.numel() for shape in shapes], 1)
+    return whole, [part.view(len(tensors), *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def raw_optimizer(learner: Learner) -> Optimizer:

@@ -3,7 +3,8 @@
 `torch.optim` takes one number for a whole tensor. The formulas are those of its SGD, Adam, AdamW, RMSprop and Adagrad,
 and so are the states, one on top of another.
 
-Shapes: K members; a parameter, its gradient and its states [K, …].
+Shapes: K members; a parameter, its gradient and its states [K, …], or several parameters side by side [K, N], whose
+counts of steps are then [K, parameters].
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ class Group:
     Args:
         theirs: the members' own groups.
         states: by the parameters' names.
+        whole: of which the parameters and their states are parts, if all have the same kinds of state.
     """
 
-    def __init__(self, theirs: list[dict[str, Any]], states: dict[str, State]) -> None:
-        self._theirs, self.states = theirs, states
+    def __init__(
+        self, theirs: list[dict[str, Any]], states: dict[str, State], whole: tuple[Tensor, State] | None = None
+    ) -> None:
+        self._theirs, self.states, self.whole = theirs, states, whole
         self._fixed: dict[tuple[str, int | None], float | list[float]] = {}
 
     def flag(self, key: str) -> bool:
@@ -93,10 +97,10 @@ def _follow_moments(group: Group, p: Tensor, g: Tensor, state: State) -> None:
     p.sub_(group.times("lr", p) * state["exp_avg"] / c1 / root)
 
 
-def _correction(group: Group, steps_K: Tensor, place: int) -> Tensor:
+def _correction(group: Group, steps: Tensor, place: int) -> Tensor:
     """1 − β^t of each member, in float64."""
-    beta = torch.as_tensor(group.number("betas", place), dtype=torch.float64, device=steps_K.device)
-    return 1 - beta ** steps_K.double()
+    beta = torch.as_tensor(group.number("betas", place), dtype=torch.float64, device=steps.device)
+    return 1 - beta ** steps.flatten(1)[:, 0].double() if steps.ndim > 1 else 1 - beta ** steps.double()
 
 
 def _rmsprop(group: Group, p: Tensor, g: Tensor, state: State) -> None:
