@@ -124,6 +124,8 @@ def prepare_asked(
             plan = _moved(earlier, paths)
             prepared = _go_on(plan, folder, missing, launcher, earlier.source == now)
             return _written(prepared, plan is not earlier) if write else prepared
+    if launcher.kind == "local" and write:
+        warm("gradflow.sweeps.worker")  # on another core, while this one composes and checks
     prepared = _begin(plan_of(composer, asked, command), launcher, earlier, now, rerun)
     return _written(prepared) if write else prepared
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from sklearn.datasets import load_digits
 
 from gradflow.checked import Seed, Several
 from gradflow.tasks.classification import Classification
@@ -53,6 +52,8 @@ def digits(
 @lru_cache(maxsize=4)
 def _read(split_seed: int) -> tuple[Splits, Standardization]:
     """Once: a worker's next run mostly wants the same data."""
+    from sklearn.datasets import load_digits  # a second to import, which a plan can do without
+
     bunch = load_digits()
     x = torch.as_tensor(bunch.images).to(torch.uint8).unsqueeze(1)
     y = torch.as_tensor(bunch.target).long()
