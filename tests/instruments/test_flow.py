@@ -283,3 +283,40 @@ def test_one_block_has_nothing_to_be_compared_with():
         torch.optim.SGD(net.parameters(), lr=0.1).step()
     assert flow.ratio().value is None
     assert flow.ratio().steps == 1
+
+
+def test_updates_made_elsewhere_are_told_as_if_they_had_been_watched():
+    """`Session.passed`: losses and norms of several updates in a row leave the rows that watching them would."""
+
+    def trained(watched: bool) -> list[dict[str, object]]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        flow = Flow(model, instruments={"grad_norm": 2, "loss_curve": 1})
+        session = flow.session
+        session.begin()
+        losses, norms = [], {}
+        for step in range(7):
+            optimizer.zero_grad()
+            loss = model(torch.ones(5, 3) * step).square().mean()
+            needs = session.needs(step)
+            assert needs == ("inside" if step == 0 else "loss" if step % 2 else "norms")
+            if step == 0 or watched:
+                flow.loss(loss.detach())
+                loss.backward()
+                session.after(optimizer, session.before(optimizer, step))
+            else:
+                loss.backward()
+                losses.append(loss.detach())
+                if needs == "norms":
+                    gradients = {id(p): p.grad.unsqueeze(0) for p in model.parameters()}
+                    norms[step] = session.norms_of_members(optimizer, gradients)[0]
+            optimizer.step()
+        if not watched:
+            session.passed(optimizer, 1, torch.stack(losses), norms)
+        assert session.steps_taken(optimizer) == 7
+        return list(flow.rows())
+
+    ours, watched = trained(False), trained(True)
+    assert [{**row, "value": None} for row in ours] == [{**row, "value": None} for row in watched]
+    assert [row["value"] for row in ours] == pytest.approx([row["value"] for row in watched], rel=1e-12)

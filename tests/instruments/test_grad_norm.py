@@ -272,3 +272,36 @@ def test_a_root_mean_square_below_float32_is_told():
     reading = GradNorm().before_clipping(Update(0, Part([Block("x", 0, (a,))])))
     found = {(r.name, r.quantity): v for r, v in zip(reading.rows, reading.values.tolist(), strict=True)}
     assert found["x", "grad_rms"] == found["x", "grad_max"] == pytest.approx(a.grad[0].item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("factor", [1.0, 1e-30, 1e-40])
+def test_members_at_once_have_the_numbers_of_each_by_itself(dtype, factor):
+    """Also of a parameter that is one number, and of one without a gradient; small numbers do not read zero."""
+    models = [network(3, 6) for _ in range(3)]
+    instruments = [GradNorm() for _ in models]
+    parts = [Part(find_blocks(model)) for model in models]
+    shapes = [p.shape for p in parts[0].parameters]
+    draws = stream(0, "gradients")
+    gradients = [(factor * torch.randn(3, *s, generator=draws, dtype=torch.float64)).to(dtype) for s in shapes]
+    gradients[1][2] = math.nan
+    for k, part in enumerate(parts):
+        for i, parameter in enumerate(part.parameters):
+            parameter.data = parameter.data.to(dtype)
+            parameter.grad = gradients[i][k] if i != 3 else None
+    given = {id(p): g for i, (p, g) in enumerate(zip(parts[0].parameters, gradients, strict=True)) if i != 3}
+    together = instruments[0].of_members(parts[0], given)
+    for k, (instrument, part) in enumerate(zip(instruments, parts, strict=True)):
+        alone = instrument.before_clipping(Update(0, part))
+        assert alone.rows == instrument.rows(part)
+        torch.testing.assert_close(together[k], alone.values, rtol=1e-12, atol=0, equal_nan=True)
+        assert (together[k].nan_to_num(1.0) != 0).all()
+
+
+def test_a_member_s_parameter_may_be_a_single_number():
+    model = nn.Sequential(nn.Linear(2, 1), nn.PReLU())
+    model[1].weight = nn.Parameter(torch.tensor(0.25))
+    part = Part(find_blocks(model, ["0", "1"]))
+    gradients = {id(p): torch.full((4, *p.shape), float(i + 1)) for i, p in enumerate(part.parameters)}
+    found = GradNorm(by_element=False).of_members(part, gradients)
+    assert found.tolist() == [pytest.approx([math.sqrt(2 + 4), 3.0, math.sqrt(6 + 9)])] * 4

@@ -3,13 +3,8 @@
 import json
 import os
 import signal
-from collections import deque
 
 import pytest
-
-from gradflow.runs.planfile import PlannedRun
-from gradflow.sweeps import pool
-from gradflow.sweeps.pool import Progress
 
 WORDS = (
     *("sweep", "sweep.name=many", "depth=2", "width=8", "seed=range(6)", "hardware.device=cpu", "trainer.max_steps=60"),
@@ -52,29 +47,3 @@ def test_a_worker_that_is_killed_loses_nothing_and_what_it_was_on_is_tried_again
     ours, theirs = figures(shell.runs), figures(plain.runs)
     assert list(ours) == list(theirs)
     assert list(ours.values()) == pytest.approx(list(theirs.values()), rel=1e-4)
-
-
-def a_run(i):
-    return PlannedRun(f"{i:012x}", [], {"seed": i}, {})
-
-
-def test_the_runs_of_a_graph_are_shared_out_evenly_among_idle_workers():
-    runs = [a_run(i) for i in range(12)]
-    keys = {run.run_id: "odd" if i % 2 else "even" for i, run in enumerate(runs)}
-    queue = deque((0.0, run) for run in runs)
-    taken = [pool._next(queue, Progress(12, 0), keys, 64, idle) for idle in (2, 1)]
-    assert taken == [[runs[i] for i in (0, 2, 4)], [runs[i] for i in (1, 3, 5, 7, 9, 11)]]
-    assert [run for _, run in queue] == [runs[i] for i in (6, 8, 10)]
-
-
-def test_a_pack_has_a_most_and_one_that_died_in_it_is_tried_alone():
-    runs = [a_run(i) for i in range(7)]
-    keys = dict.fromkeys([run.run_id for run in runs], "one") | {runs[6].run_id: None}
-    queue, progress = deque((0.0, run) for run in runs), Progress(7, 0)
-    progress.again = [(runs[0], "died"), (runs[2], "died")]
-    assert pool._next(queue, progress, keys, 4, 1) == [runs[0]]
-    assert pool._next(queue, progress, keys, 3, 1) == [runs[1], runs[3], runs[4]]
-    assert pool._next(queue, progress, keys, 3, 1) == [runs[2]]
-    assert pool._next(queue, progress, keys, 3, 1) == [runs[5]]
-    assert pool._next(queue, progress, keys, 3, 1) == [runs[6]]
-    assert pool._next(queue, progress, keys, 3, 1) == []

@@ -75,3 +75,9 @@ def test_losses_are_logged_at_intervals_where_the_objective_changes_and_at_the_e
     budget = Budget(25, log_every=10, val_every=100, checkpoint_every=100, boundaries=(3, 12))
     assert [step for step in range(1, 26) if budget.logs(step)] == [3, 10, 12, 20, 25]
     assert {3, 12} <= {stop for _, stop in budget.chunks(0)}
+
+
+def test_how_far_it_is_to_the_next_mean_loss():
+    budget = Budget(total=25, log_every=10, val_every=100, checkpoint_every=100, boundaries=(13,))
+    assert [budget.until_logged(step, 25) for step in (0, 3, 9, 10, 13, 20)] == [10, 10, 10, 13, 20, 25]
+    assert budget.until_logged(0, 4) == 4

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.runs.claim import mark_failed
-from gradflow.runs.graph import graph_key
 from gradflow.runs.planfile import PlannedRun
 from gradflow.runs.record import Unreadable
 from gradflow.runs.stop import Stop
 from gradflow.sweeps.allotment import Allotment
 from gradflow.sweeps.forked import STOP_WAIT, crew, start
+from gradflow.sweeps.packing import Packing, Queue
 
 BUSY_WAIT = 1.0  # seconds before asking again for a run that another process is training
 
@@ -99,13 +99,13 @@ def run_all(
     progress = Progress(len(runs) + done_before, done_before)
     if not runs:
         return progress
-    queue = deque((0.0, run) for run in runs)
-    keys = {run.run_id: graph_key(run.labels, run.config) for run in runs} if allotment.pack > 1 else {}
+    queue, packing = deque((0.0, run) for run in runs), Packing(runs, allotment)
     with crew(lambda i: _Worker(allotment.gpu(i)), min(allotment.jobs, len(runs))) as (workers, replace):
         while (queue or any(w.running for w in workers)) and not stop.requested:
             idle = [worker for worker in workers if not worker.running]
             for place, worker in enumerate(idle):
-                _give(worker, _next(queue, progress, keys, allotment.pack, len(idle) - place), queue, progress)
+                died = [run.run_id for run, _ in progress.again]
+                _give(worker, packing.take(queue, died, len(idle) - place), queue, progress)
             for i, buried in _listen(workers, progress, queue, runs_dir):
                 if i is not None:
                     replace(i)
@@ -117,7 +117,7 @@ def run_all(
     return progress
 
 
-def _give(worker: _Worker, runs: list[PlannedRun], queue: deque[tuple[float, PlannedRun]], progress: Progress) -> None:
+def _give(worker: _Worker, runs: list[PlannedRun], queue: Queue, progress: Progress) -> None:
     if not runs:
         return
     try:
@@ -129,40 +129,8 @@ def _give(worker: _Worker, runs: list[PlannedRun], queue: deque[tuple[float, Pla
     progress.running |= worker.running
 
 
-def _next(
-    queue: deque[tuple[float, PlannedRun]], progress: Progress, keys: dict[str, str | None], pack: int, idle: int
-) -> list[PlannedRun]:
-    """Take the first run whose time has come off the queue, and of what can be trained with it one idle worker's part.
-
-    Args:
-        keys: by run id; runs with the same can be trained together, those with None or without cannot.
-        pack: at most so many.
-        idle: workers that will share what there is.
-    """
-    now = time.monotonic()
-    first = next((i for i, (earliest, _) in enumerate(queue) if earliest <= now), None)
-    if first is None:
-        return []
-    run = queue[first][1]
-    del queue[first]
-    died = {other.run_id for other, _ in progress.again}
-    key = keys.get(run.run_id)
-    if key is None or run.run_id in died:
-        return [run]
-    like = [
-        i
-        for i, (earliest, other) in enumerate(queue)
-        if earliest <= now and other.run_id not in died and keys.get(other.run_id) == key
-    ]
-    taken = like[: min(pack, -(-(len(like) + 1) // idle)) - 1]
-    runs = [run, *(queue[i][1] for i in taken)]
-    for i in reversed(taken):
-        del queue[i]
-    return runs
-
-
 def _listen(
-    workers: list[_Worker], progress: Progress, queue: deque[tuple[float, PlannedRun]], runs_dir: Path
+    workers: list[_Worker], progress: Progress, queue: Queue, runs_dir: Path
 ) -> list[tuple[int | None, list[_Death]]]:
     """Take what workers say, for a quarter of a second or until one has said something.
 
@@ -191,7 +159,7 @@ def _hear(
     run_id: str,
     content: list[Any],
     progress: Progress,
-    queue: deque[tuple[float, PlannedRun]],
+    queue: Queue,
 ) -> None:
     running = worker.running.get(run_id)
     if running is None:
@@ -228,9 +196,7 @@ def _dismiss(worker: _Worker, run_id: str, progress: Progress) -> Running | None
     return worker.running.pop(run_id, None)
 
 
-def _mourn(
-    death: _Death, progress: Progress, queue: deque[tuple[float, PlannedRun]] | None, runs_dir: Path, most: int
-) -> None:
+def _mourn(death: _Death, progress: Progress, queue: Queue | None, runs_dir: Path, most: int) -> None:
     """The run of a dead worker failed; it is tried again while it may be."""
     if death.running is None:
         return
@@ -256,7 +222,7 @@ def _end(worker: _Worker, running: Running, progress: Progress, state: str, erro
 def _wind_down(
     workers: list[_Worker],
     progress: Progress,
-    queue: deque[tuple[float, PlannedRun]],
+    queue: Queue,
     runs_dir: Path,
     show: Callable[[Progress], None],
 ) -> None:

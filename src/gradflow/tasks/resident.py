@@ -22,7 +22,7 @@ from gradflow.rng import stream
 ToInput = Callable[[Tensor, torch.dtype], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Examples of one split, along the first axis.
 
@@ -36,7 +36,13 @@ class Split:
         return len(self.y)
 
     def to(self, device: torch.device) -> Split:
-        return Split(self.x.to(device), self.y.to(device))
+        """On a device, where runs of one process share what they have in common."""
+        return self if self.x.device == device else _copied(self, device)
+
+
+@lru_cache(maxsize=4)
+def _copied(split: Split, device: torch.device) -> Split:
+    return Split(split.x.to(device), split.y.to(device))
 
 
 Splits = dict[str, Split]  # "train", "val", "test"
