@@ -43,9 +43,17 @@ format: $(INSTALLED) ## put the code in style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## measure speed side by side with a bare PyTorch loop, and what looking costs
-	$(BIN)/python benchmarks/training_step.py
+bench: $(INSTALLED) ## measure speed side by side with what people use today, about an hour; see benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/limits.py
+	$(BIN)/python benchmarks/training_step.py --width 128 --batch 128
 	$(BIN)/python benchmarks/instruments.py
+	$(BIN)/python benchmarks/packed.py --shell 3 --joblib 32
+	for width in 16 32 64; do $(BIN)/python benchmarks/packed.py --width $$width --batch $$width --instruments none --shell 0; done
+	$(BIN)/python benchmarks/batches.py
+	$(BIN)/python benchmarks/recurrent_step.py --cells lstm lru mingru s4d --lengths 784 --repeats 3
+	$(BIN)/python benchmarks/time_probe.py
+	$(BIN)/python benchmarks/echo_state.py
 
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --upgrade \

@@ -35,6 +35,8 @@ from gradflow.training.learner import Learner
 from gradflow.training.optimizers import sgd
 from gradflow.training.schedulers import constant
 
+CHEAP = {"grad_norm": 10, "delta_norm": 50, "update_ratio": 100, "weight_norm": 200, "activation_stats": 50}
+CHEAP |= {"derivative_chain": 50, "loss_curve": 1}  # conf/instruments/cheap.yaml
 OPTIONS = {
     "logger": False,
     "enable_checkpointing": False,
@@ -55,8 +57,9 @@ def main() -> None:
     contenders: dict[str, Callable[[], float]] = {
         "bare PyTorch loop": partial(bare, args, task),
         "gradflow, no instrument": partial(ours, args, task, None),
-        "gradflow, grad_norm every 10th step": partial(ours, args, task, 10),
-        "gradflow, grad_norm every step": partial(ours, args, task, 1),
+        "gradflow, cheap (what a run has unless told otherwise)": partial(ours, args, task, CHEAP),
+        "gradflow, grad_norm every 10th step": partial(ours, args, task, {"grad_norm": 10}),
+        "gradflow, grad_norm every step": partial(ours, args, task, {"grad_norm": 1}),
         "Lightning as usual: automatic, self.log, DataLoader": partial(usual, args, task),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -96,12 +99,12 @@ def bare(args: argparse.Namespace, task: object) -> float:
     return time.perf_counter() - began
 
 
-def ours(args: argparse.Namespace, task: object, every: int | None) -> float:
+def ours(args: argparse.Namespace, task: object, instruments: dict[str, int] | None) -> float:
     """gradflow's own loop; validation is left out."""
     budget = Budget(args.steps, log_every=10, val_every=args.steps + 1, checkpoint_every=args.steps + 1)
     load = lambda device, rank, world: task.load(Path(), 0, device, rank, world)  # type: ignore[attr-defined]  # noqa: E731
     learner = Learner(network(args), task, load, partial(sgd, lr=0.01, momentum=0.9), constant, budget)  # type: ignore[arg-type]
-    callbacks = [GradientFlow(every, clipped=False)] if every else []
+    callbacks = [GradientFlow(clipped=False, instruments=instruments)] if instruments else []
     trainer = Trainer(max_epochs=-1, callbacks=callbacks, limit_val_batches=0, **OPTIONS)
     began = time.perf_counter()
     trainer.fit(learner)
