@@ -155,9 +155,8 @@ class TrainBatches:
 
 def crop(x_BCHW: Tensor, corner_B2: Tensor, pad: int) -> Tensor:
     """Pad by `pad` zeros on every side and cut a window of the old size at each image's own corner."""
-    b, _, h, w = x_BCHW.shape
+    h, w = x_BCHW.shape[2:]
     padded = torch.nn.functional.pad(x_BCHW, (pad, pad, pad, pad))
-    rows = corner_B2[:, 0, None] + torch.arange(h, device=x_BCHW.device)
-    columns = corner_B2[:, 1, None] + torch.arange(w, device=x_BCHW.device)
-    image = torch.arange(b, device=x_BCHW.device).view(b, 1, 1)
-    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # a view [B, C, corners down, corners across, H, W]
+    image = torch.arange(len(x_BCHW), device=x_BCHW.device)
+    return windows[image, :, corner_B2[:, 0], corner_B2[:, 1]]
