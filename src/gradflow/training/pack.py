@@ -196,12 +196,10 @@ class Stack:
 
     def _clip(self, bounds: list[float]) -> None:
         """`ClipNorm` of each member."""
-        given = list(self._gradients.values())
-        squares = sum(g.double().square().reshape(len(g), -1).sum(1) for g in given)
+        squares = sum(g.double().square().reshape(len(g), -1).sum(1) for g in self._gradients.values())
         assert isinstance(squares, Tensor)
         factors = (torch.tensor(bounds, device=squares.device) / squares.sqrt()).clamp(max=1.0)
-        for gradient in given:
-            gradient.mul_(beside(factors.to(gradient.dtype), gradient))
+        self._gradients = {n: g * beside(factors.to(g.dtype), g) for n, g in self._gradients.items()}
 
 
 def slab(tensors: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:
