@@ -81,6 +81,13 @@ LONG = (
 )
 
 
+def pytest_configure() -> None:
+    """Begun in the background of a script (`make test &`), this process would ignore Ctrl-C, and so would all that it
+    starts; tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files come first, so that no process is left alone with one in the end."""
     here = Path(__file__).parent.as_posix() + "/"
