@@ -132,7 +132,7 @@ class Writing:
         before = set(Path(keywords["dir"]).glob("wandb/run-*"))
         try:
             return wandb.init(**keywords, settings=wandb.Settings(**made))
-        except Exception:
+        except Exception:  # whatever keeps W&B's server away, the run goes on and is kept on disk
             if keywords["mode"] != "online":
                 raise
             self._reachable = False

@@ -80,6 +80,7 @@ def start(preload: str, target: Callable[..., None], *args: Any) -> BaseProcess:
     """A process that runs `target(*args)`, forked from the server of `warm`.
 
     Args:
+        preload: see `warm`; of a server that runs already it is not asked.
         target: from a module that is quick to import, since this process imports it too.
     """
     warm(preload)

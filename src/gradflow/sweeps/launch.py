@@ -121,11 +121,13 @@ def prepare_asked(
     if earlier is not None and earlier.words == asked.words and not replan:
         missing = _missing(earlier.runs, Path(paths.runs), rerun)
         if missing.runs or earlier.source == now:
+            if missing.runs and write:
+                _warm(launcher)
             plan = _moved(earlier, paths)
             prepared = _go_on(plan, folder, missing, launcher, earlier.source == now)
             return _written(prepared, plan is not earlier) if write else prepared
-    if launcher.kind == "local" and write:
-        warm("gradflow.sweeps.worker")  # on another core, while this one composes and checks
+    if write:
+        _warm(launcher)
     prepared = _begin(plan_of(composer, asked, command), launcher, earlier, now, rerun)
     return _written(prepared) if write else prepared
 
@@ -144,7 +146,7 @@ def _begin(planned: Planned, launcher: Launcher, earlier: Plan | None, now: str,
     missing = _missing(plan.runs, plan.runs_dir, rerun)
     missing.configs.update({run.run_id: configs[run.run_id] for run in missing.runs})
     if missing.runs:
-        _import_torch(launcher)
+        import gradflow.lightning  # noqa: F401 - before anything that imports torch: it is quick
         from gradflow.runs.preflight import Preflight
         from gradflow.sweeps.estimate import Estimator
 
@@ -181,7 +183,7 @@ def _go_on(plan: Plan, folder: Path, missing: _Missing, launcher: Launcher, unch
             f"{folder / PLAN}: planned by a gradflow that knew other keys ({error.lines[0]}); --replan plans it anew"
         ) from None
     if runs:
-        _import_torch(launcher)
+        import gradflow.lightning  # noqa: F401 - before anything that imports torch: it is quick
         from gradflow.runs.preflight import Preflight
 
         hardware = Preflight(here=launcher.kind == "local").hardware
@@ -199,11 +201,10 @@ def _go_on(plan: Plan, folder: Path, missing: _Missing, launcher: Launcher, unch
     return _ready(plan, folder, len(plan.runs), missing, None, True, notes, launcher)
 
 
-def _import_torch(launcher: Launcher) -> None:
-    """From here on it is needed, here and in the workers, who have it imported meanwhile."""
+def _warm(launcher: Launcher) -> None:
+    """Have what workers need imported on another core, while this one composes and checks."""
     if launcher.kind == "local":
         warm("gradflow.sweeps.worker")
-    import gradflow.lightning  # noqa: F401 - before anything else that imports torch: it is quick
 
 
 def _ready(
