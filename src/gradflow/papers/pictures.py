@@ -65,7 +65,7 @@ def draw(made: PaperTable) -> Figure | None:
         for axis in grid.flat[len(panels) :]:
             axis.set_visible(False)
         for axis, (values, side) in zip(grid.flat, panels, strict=False):
-            _scale(axis, made, asked)
+            _scale(axis, made, asked, sides)
             for name, look in looks.items():
                 _line(axis, _points(made, asked, sides[side], dict(zip(rest, values, strict=True)), name), look)
             where = ", ".join(f"{each} {value}" for each, value in zip(rest, values, strict=True))
@@ -133,13 +133,15 @@ def _place(made: PaperTable, asked: Picture, value: str) -> float:
         return float(list(made.paper.axes[asked.x]).index(value))
 
 
-def _scale(axis: Axes, made: PaperTable, asked: Picture) -> None:
+def _scale(axis: Axes, made: PaperTable, asked: Picture, sides: Mapping[str, Mapping[Key, Interval]]) -> None:
+    """Both scales; along x the values that have a point on some side are named."""
     style.tidy(axis)
     if asked.log_x:
         axis.set_xscale("log")
     if asked.log_y:
         axis.set_yscale("log")
-    names = {_place(made, asked, value): value for value in made.paper.axes[asked.x]}
+    place = list(made.paper.axes).index(asked.x)
+    names = {_place(made, asked, key[place]): key[place] for side in sides.values() for key in side}
     axis.xaxis.set_major_locator(FixedLocator(_spaced(sorted(names), asked.log_x)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda at, _: names.get(at, "")))
     axis.xaxis.set_minor_locator(NullLocator())
