@@ -1,6 +1,9 @@
 """What a run is computed on: machines that lack it are told in one line, and each kind computes the same run."""
 
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -213,3 +216,25 @@ def test_a_gpu_trains_as_the_cpu_does_to_the_digits_of_its_precision(configure, 
     cost = json.loads((path / "result.json").read_text())["cost"]
     assert cost["device"].startswith("cuda")
     assert cost["peak_memory_bytes"] > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own setting")
+def test_memory_that_was_given_back_is_there_for_the_next_step():
+    """In a process of its own: pages asked of the system while eight tensors of 24 MB come and go."""
+    code = """
+import resource, sys, torch
+from gradflow.runs.hardware import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+for step in range(20):
+    if step == 5:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    several = [torch.ones(6_000_000) for _ in range(8)]
+    del several
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True, check=True).stdout)
+        for word in ("kept", "given back")
+    )
+    assert kept < 0.05 * given_back

@@ -21,7 +21,9 @@ from gradflow.training import pack_trial
 from gradflow.training.pack import Stack
 
 BUDGET = ("trainer.max_steps=12", "trainer.val_every_n_steps=6", "trainer.log_every_n_steps=4")
+EVERY = {"delta_norm": 3, "activation_stats": 2, "derivative_chain": 3, "update_ratio": 6, "weight_norm": 6}
 WATCHED = ("instruments=cheap", "instruments.every_n_steps=3", "instruments.time_every_n_steps=null")
+WATCHED += tuple(f"instruments.measure.{name}={every}" for name, every in EVERY.items())
 DOUBLE = "hardware.precision=64"
 FAR = "task=adding", "task.length=12", "task.batch_size=8", "task.val_size=32", "task.test_size=32", "width=6"
 # Words that all members share, and words of each.

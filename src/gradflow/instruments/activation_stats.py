@@ -39,6 +39,8 @@ class ActivationStats(Instrument):
         window: measurements in all of which a dead unit has been silent.
     """
 
+    looks_at_members = True
+
     def __init__(self, window: int = 5) -> None:
         super().__init__()
         if window < 1:
@@ -53,7 +55,7 @@ class ActivationStats(Instrument):
         self._places: list[str] = []
         self._alive: dict[str, Tensor] = {}
         self._silent: dict[str, Tensor] = {}
-        self._made: dict[str, int] = {}
+        self._made: dict[str, Tensor] = {}
 
     def bind(self, model: nn.Module, blocks: list[Block]) -> None:
         super().bind(model, blocks)
@@ -84,9 +86,9 @@ class ActivationStats(Instrument):
                 for f in ("middle", "reach", "bounded")
             )
             mean = h_KN.mean(1, dtype=kind)
-            squares = (h_KN - mean[:, None].to(h_KN.dtype)).square_().sum(1, dtype=kind)
+            squares = (h_KN - mean[:, None].to(h_KN.dtype)).pow_(2).sum(1, dtype=kind)
             far = (h_KN - middle).abs_().div_(reach)  # comparing takes longer than this
-            saturated = far.clamp_(max=1).floor_().sum(1, dtype=kind)
+            saturated = far.clamp_max_(1).floor_().sum(1, dtype=kind)
             count = torch.full_like(mean, shape.numel())
             self._numbers.append(torch.stack([count, mean, squares, saturated, bounded[:, 0].to(kind) * count]))
             self._places += [each.name for each in group]
@@ -112,7 +114,7 @@ class ActivationStats(Instrument):
         def of_blocks(values_ZE: Tensor) -> Tensor:
             """Sums [Z, blocks], of all processes."""
             zeros = torch.zeros(len(values_ZE), len(place), dtype=values_ZE.dtype, device=device)
-            return ranks.total(zeros.index_add_(1, block_E, values_ZE))
+            return ranks.total(zeros.index_add(1, block_E, values_ZE))
 
         n_all, sum_all, saturated, bounded = of_blocks(torch.stack([n, n * mean, saturated, bounded]))
         mean_all = sum_all / n_all
@@ -124,22 +126,23 @@ class ActivationStats(Instrument):
 
     def _dead(self, device: torch.device) -> Tensor:
         """[B] the share of units that have been silent throughout the window."""
-        alive = {key: self._alive[key].to(device) for key in sorted(self._alive)}
+        keys, alive = zip(*sorted(self._alive.items()), strict=True)
         self._alive = {}
-        together = ranks.largest(torch.cat(list(alive.values())).int())
-        dead = {block.name: [torch.zeros((), device=device)] for block in self.blocks}
-        units = dict.fromkeys(dead, 0)
-        for key, here in zip(alive, torch.split(together, [len(each) for each in alive.values()]), strict=True):
-            before = self._silent.get(key, torch.zeros_like(here)).to(device)
-            self._silent[key] = torch.where(here > 0, 0, before + 1)
-            self._made[key] = self._made.get(key, 0) + 1
-            if self._made[key] >= self.window:
-                name = key.split("|")[0]
-                dead[name].append((self._silent[key] >= self.window).sum())
-                units[name] += len(here)
-        counts = torch.stack([torch.stack([t.to(wide(device)) for t in each]).sum() for each in dead.values()])
-        sizes = torch.tensor(list(units.values()), dtype=wide(device), device=device)
-        return torch.where(sizes > 0, counts / sizes, ABSENT)
+        sizes = [len(each) for each in alive]
+        here = ranks.largest(torch.cat([each.to(device) for each in alive]).int())
+        nothing = torch.zeros((), dtype=here.dtype, device=device)
+        before = [self._silent.get(key, nothing.expand(size)) for key, size in zip(keys, sizes, strict=True)]
+        silent = torch.where(here > 0, 0, torch.cat([each.to(device) for each in before]) + 1)
+        made = torch.stack([self._made.get(key, nothing).to(device) for key in keys]) + 1
+        self._silent = {**self._silent, **dict(zip(keys, torch.split(silent, sizes), strict=True))}
+        self._made = {**self._made, **dict(zip(keys, made.unbind(), strict=True))}
+        places = {block.name: i for i, block in enumerate(self.blocks)}
+        place_A = torch.tensor([places[key.split("|")[0]] for key in keys], device=device)
+        sizes_A = torch.tensor(sizes, device=device)
+        dead, units = torch.zeros(2, len(places), dtype=wide(device), device=device)
+        dead = dead.index_add(0, place_A.repeat_interleave(sizes_A), (silent >= self.window).to(dead.dtype))
+        units = units.index_add(0, place_A, torch.where(made >= self.window, sizes_A, 0).to(units.dtype))
+        return torch.where(units > 0, dead / units, ABSENT)
 
     def _range_of(self, activation: nn.Module, z: Tensor) -> _Range:
         """Found once for each module, unless it learns."""

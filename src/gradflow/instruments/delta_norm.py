@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from gradflow.instruments import ranks
 from gradflow.instruments.blocks import Block
-from gradflow.instruments.grad_norm import norms_of
+from gradflow.instruments.grad_norm import norms_of, norms_of_members
 from gradflow.instruments.instrument import ABSENT, Instrument, Reading, Row
 from gradflow.instruments.wide import wide
 
@@ -22,6 +24,8 @@ class DeltaNorm(Instrument):
     Squares are summed in float64, as for `grad_norm`, over examples, batches of one update, calls of a block that is
     called several times, and processes: the loss being the mean over W of them, δ² = Σ_r δ_r²/W².
     """
+
+    looks_at_members = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,6 +54,18 @@ class DeltaNorm(Instrument):
         values = torch.stack([self._norms.get(row.name, absent).to(device) for row in self._rows])
         self._norms = {}
         return Reading(self._rows, _of_all_processes(values) / scale)
+
+    @torch.no_grad()
+    def of_members(self, deltas: Sequence[tuple[Block, Tensor]]) -> Reading | None:
+        """The norms [K, R] of K models at once, of ∂L/∂(each call's output) [K, B, …]."""
+        norms: dict[str, Tensor] = {}
+        found = norms_of_members([gradient for _, gradient in deltas]).unbind(-1) if deltas else ()
+        for (block, _), norm in zip(deltas, found, strict=True):
+            norms[block.name] = torch.hypot(norms[block.name], norm) if block.name in norms else norm
+        if not norms:
+            return None
+        absent = torch.full_like(next(iter(norms.values())), ABSENT)
+        return Reading(self._rows, torch.stack([norms.get(row.name, absent) for row in self._rows], -1))
 
     @torch.no_grad()
     def _measure(self) -> None:

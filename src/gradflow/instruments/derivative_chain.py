@@ -22,6 +22,8 @@ class DerivativeChain(Instrument):
     every process must run the same activations.
     """
 
+    looks_at_members = True
+
     def __init__(self) -> None:
         super().__init__()
         self._rows: list[Row] = []
@@ -53,7 +55,7 @@ class DerivativeChain(Instrument):
         sums, counts = ranks.total(torch.stack([sums, counts]))
         place = {block.name: i for i, block in enumerate(self.blocks)}
         block_A = torch.tensor([place[name] for (name, _), _ in found], device=device)
-        logs = torch.zeros(len(place), dtype=sums.dtype, device=device).index_add_(0, block_A, (sums / counts).log())
+        logs = torch.zeros(len(place), dtype=sums.dtype, device=device).index_add(0, block_A, (sums / counts).log())
         here = torch.zeros(len(place), dtype=torch.bool, device=device).index_fill_(0, block_A, True)
         values = torch.stack([logs.exp(), chain(logs.exp())])
         return Reading(self._rows, torch.where(here, values, ABSENT).flatten())

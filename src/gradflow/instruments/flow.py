@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -96,11 +97,14 @@ class Flow:
         if not self._waiting:
             return []
         device = self._waiting[0][2].device
-        flat = torch.cat([values.detach().to(device).double() for *_, values in self._waiting]).cpu().numpy()
-        ends = np.cumsum([len(values) for *_, values in self._waiting])[:-1]
+        each = [values.detach() for *_, values in self._waiting]
+        if {(values.dtype, values.device) for values in each} != {(torch.float64, device)}:
+            each = [values.to(device).double() for values in each]
+        flat = torch.cat(each).cpu().numpy()
+        ends = list(accumulate((len(values) for values in each), initial=0))
         new = [
-            Measurement(step, rows, values)
-            for (step, rows, _), values in zip(self._waiting, np.split(flat, ends), strict=True)
+            Measurement(step, rows, flat[start:stop])
+            for (step, rows, _), (start, stop) in zip(self._waiting, pairwise(ends), strict=True)
         ]
         self._waiting.clear()
         self.measurements += new

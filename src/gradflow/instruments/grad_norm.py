@@ -31,6 +31,8 @@ class GradNorm(Instrument):
         by_element: whether to measure `grad_rms` and `grad_max`; the latter passes over all gradients once more.
     """
 
+    of_norms_alone = True
+
     def __init__(self, clipped: bool = False, by_element: bool = True) -> None:
         super().__init__()
         self.clipped, self.by_element = clipped, by_element
@@ -50,19 +52,13 @@ class GradNorm(Instrument):
         values = self._values(norms, [update.gradient(p) for p in norms.parameters])
         if isinstance(update.scale, Tensor) or update.scale != 1:
             values = values / update.scale
-        rows = self.rows(update.part)
-        if suffix:
-            rows = [Row(row.name, row.block, _suffixed(row.quantity, suffix)) for row in rows]
-        return Reading(rows, values)
+        return Reading(self.rows(update.part, suffix), values)
 
-    @property
-    def of_norms_alone(self) -> bool:  # type: ignore[override]
-        return not self.clipped
-
-    def rows(self, part: Part) -> list[Row]:
+    def rows(self, part: Part, suffix: str = "") -> list[Row]:
         """What the numbers of a part are about."""
         norms = self._norms_of(part)
-        return norms.rows + norms.element_rows if self.by_element else norms.rows
+        rows = norms.rows + norms.element_rows if self.by_element else norms.rows
+        return [Row(row.name, row.block, _suffixed(row.quantity, suffix)) for row in rows] if suffix else rows
 
     def of_members(self, part: Part, gradients: dict[int, Tensor]) -> Tensor:
         """The numbers [K, R] of K models at once that differ from this one in their numbers alone.

@@ -33,19 +33,21 @@ class Observer:
 
     Attributes:
         order: blocks in the order in which they began, where `attach` was asked for it.
+        called: the activations that somebody has been told of; None before the first time that any might have been.
     """
 
     def __init__(self, model: nn.Module, blocks: Sequence[Block], instruments: Sequence[Instrument]) -> None:
         self.model, self.blocks, self.instruments = model, list(blocks), list(instruments)
         self.order: list[Block] = []
+        self.called: set[nn.Module] | None = None
         self._handles: list[RemovableHandle] = []
-        self._uncompiled = False
+        self._uncompiled = self._listens = False
         self._passed: set[int] = set()
         self._at: Block | None = None
         self._passes: list[Pass] = []
         self._told: list[Instrument] = []
         self._room = ROOM
-        self._inside = dict(_modules_of_blocks(model, self.blocks))
+        self._inside = dict(modules_of_blocks(model, self.blocks))
 
     def attach(self, due: Sequence[Instrument], order: bool = False) -> None:
         """Let the instruments that are due see what follows.
@@ -57,10 +59,12 @@ class Observer:
         self.detach()
         self._passed.clear()
         self.order, self._at = [], None
+        self._listens = False
         see = {m: [i for i in due if i.looks(m)] for m in ("output", "activated", "delta", "mapped")}
         if not (order or any(see.values())):
             return
         self._run_uncompiled()
+        self._listens = bool(see["activated"])
         for block in self.blocks:
             if block.module is not None:
                 if order:
@@ -83,6 +87,8 @@ class Observer:
     def tell(self) -> None:
         """Show the instruments the activations that have been passed since the last call."""
         passes, self._passes, self._room = self._passes, [], ROOM
+        if self._handles and self._listens:
+            self.called = (self.called or set()) | {each.activation for each in passes}
         for each, h, slope in evaluated(passes):
             for instrument in self._told:
                 instrument.activated(each.block, each.activation, each.z, h, slope)
@@ -119,7 +125,7 @@ class Observer:
         def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
             if watched:
                 self._at = block
-            h = _tensor(output)
+            h = tensor_of(output)
             if h is None or not self._counts(module):
                 return
             for instrument in outputs:
@@ -135,7 +141,7 @@ class Observer:
 
     def _activation_hook(self, instruments: list[Instrument], examples: int) -> Any:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            z = _tensor(inputs)
+            z = tensor_of(inputs)
             if z is None or not self._counts(module):
                 return
             block = self._inside.get(module, self._at)
@@ -199,7 +205,7 @@ def _compile_again() -> None:
         _stance = None
 
 
-def _modules_of_blocks(model: nn.Module, blocks: Sequence[Block]) -> Iterator[tuple[nn.Module, Block]]:
+def modules_of_blocks(model: nn.Module, blocks: Sequence[Block]) -> Iterator[tuple[nn.Module, Block]]:
     """Every module that lies inside a block, with the innermost such block."""
     sizes = sorted(
         ((sum(1 for _ in b.module.modules()), i, b) for i, b in enumerate(blocks) if b.module is not None),
@@ -211,7 +217,7 @@ def _modules_of_blocks(model: nn.Module, blocks: Sequence[Block]) -> Iterator[tu
             yield module, block
 
 
-def _tensor(value: Any) -> Tensor | None:
+def tensor_of(value: Any) -> Tensor | None:
     """The first floating-point tensor of what a module is given or gives."""
     if isinstance(value, Tensor):
         return value if value.is_floating_point() else None
@@ -219,7 +225,7 @@ def _tensor(value: Any) -> Tensor | None:
         value = list(value.values())
     if isinstance(value, tuple | list):
         for each in value:
-            found = _tensor(each)
+            found = tensor_of(each)
             if found is not None:
                 return found
     return None

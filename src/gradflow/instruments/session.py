@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradflow.instruments import ranks
 from gradflow.instruments.blocks import Block, in_order
-from gradflow.instruments.grad_norm import GradNorm
 from gradflow.instruments.instrument import Instrument, Part, Reading, Update
 from gradflow.instruments.loss_curve import LossCurve
+from gradflow.instruments.members import Seen
 from gradflow.instruments.observer import Observer
 
 Keep = Callable[[int, Reading], None]
@@ -65,6 +64,11 @@ class Session:
     def end(self) -> None:
         """Take all hooks off."""
         self._observer.detach()
+
+    @property
+    def called(self) -> set[nn.Module] | None:
+        """The activations that instruments have been told of; None before they have looked for the first time."""
+        return self._observer.called
 
     def part(self, optimizer: Optimizer) -> Part | None:
         """What `optimizer` updates of what is watched; None if nothing."""
@@ -129,53 +133,36 @@ class Session:
             self._take(step, instrument.before_clipping(Update(step, self._whole)))
 
     def needs(self, step: int) -> str:
-        """What update `step` must show to what measures it: 'inside' (hooks), 'gradients', 'norms' (of gradients),
-        'loss', or ''."""
+        """What update `step` must show to what measures it: 'inside' (of this network alone), 'members' (what
+        `MembersUpdate` shows), 'loss', or ''."""
         if self._find_order:
             return "inside"
         measuring = [instrument for instrument in self.instruments if instrument.measures(step)]
-        if any(instrument.sees(step) for instrument in measuring):
+        looking = [instrument for instrument in measuring if instrument.sees(step)]
+        if any(not i.looks_at_members or (i.looks("activated") and self.called is None) for i in looking):
             return "inside"
-        more = [instrument for instrument in measuring if not instrument.of_loss_alone]
-        if any(not instrument.of_norms_alone for instrument in more):
-            return "gradients"
-        return "norms" if more else "loss" if measuring else ""
+        return "members" if any(not i.of_loss_alone for i in measuring) else "loss" if measuring else ""
 
-    def norms_of_members(self, optimizer: Optimizer, gradients: dict[int, Tensor]) -> Tensor:
-        """What `passed` wants of an update that needs 'norms', of K models at once of which this is the first: [K, R].
-
-        Args:
-            gradients: [K, …] by the id of this model's parameter.
-        """
-        part = self.part(optimizer)
-        assert part is not None
-        found = [i.of_members(part, gradients) for i in self.instruments if isinstance(i, GradNorm)]
-        return torch.cat(found, -1)
-
-    def passed(self, optimizer: Optimizer, first: int, losses: Tensor, norms: dict[int, Tensor]) -> None:
-        """Updates were made without `before` and `after`, of which no more was needed than losses and norms.
+    def passed(self, optimizer: Optimizer, first: int, losses: Tensor, seen: dict[int, Seen]) -> None:
+        """Updates were made without `before` and `after`, of which no more was needed than 'members' and losses.
 
         Args:
             optimizer: that would have made them.
             first: the number of the first.
             losses: of each [n].
-            norms: [R] of those that need them, one of what `norms_of_members` gives.
+            seen: at those that need 'members'.
         """
         end = first + len(losses)
         self._taken[optimizer] = end
         curves = {i: i.of_steps(losses) for i in self.instruments if isinstance(i, LossCurve)}
         for step in range(first, end):
-            for instrument in self.instruments:
-                if not instrument.measures(step):
-                    continue
-                if instrument in curves:
+            here = seen.get(step, Seen())
+            for place, instrument in enumerate(self.instruments):
+                if instrument in curves and instrument.measures(step):
                     self._take(step, curves[instrument][step - first])
-                elif isinstance(instrument, GradNorm):
-                    part = self.part(optimizer)
-                    assert part is not None
-                    self._take(step, Reading(instrument.rows(part), norms[step]))
-        if any(instrument.sees(end) for instrument in self.instruments):
-            self.begin(end)
+                self._take(step, here.before.get(place))
+            for reading in here.later:
+                self._take(step, reading)
 
     def loss(self, value: Tensor) -> None:
         """A loss that is being differentiated; those of one update add up."""
@@ -209,7 +196,9 @@ class Session:
         self._whole = None
         self._bind()
         self._observer.detach()
+        called = self._observer.called
         self._observer = Observer(self.model, self.blocks, self.instruments)
+        self._observer.called = called
 
     def _bind(self) -> None:
         for instrument in self.instruments:

@@ -72,10 +72,15 @@ def _differentiated(activation: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     return h.detach(), slope
 
 
+def by_element(activation: nn.Module) -> bool:
+    """Whether it does the same to every element, and has no numbers of its own."""
+    elementwise = isinstance(activation, ELEMENTWISE) or hasattr(activation, "phi")
+    return elementwise and next(activation.parameters(), None) is None and not activation._buffers
+
+
 def _function(activation: nn.Module, alone: int) -> tuple[Any, ...]:
     """Equal for modules that are the same function element by element; `alone` tells all others apart."""
-    by_element = isinstance(activation, ELEMENTWISE) or hasattr(activation, "phi")
-    if not by_element or next(activation.parameters(), None) is not None or activation._buffers:
+    if not by_element(activation):
         return (alone,)
     own = {k: v for k, v in vars(activation).items() if not k.startswith("_")}
     return type(activation), repr(sorted(own.items(), key=lambda item: item[0]))

@@ -21,6 +21,7 @@ from greenlet import getcurrent, greenlet
 from torch import Tensor
 
 from gradflow.instruments.gradient_flow import GradientFlow
+from gradflow.instruments.members import MembersUpdate, Seen
 from gradflow.runs.build import first_line
 from gradflow.runs.config import Config
 from gradflow.runs.execute import Outcome, attempt
@@ -35,7 +36,8 @@ from gradflow.training.pack_trial import better_apart
 
 _say = logging.getLogger("gradflow")
 LONGEST_CHUNK = 64  # steps: Lightning's cost per chunk counts for each member
-OUTSIDE = ("", "loss", "norms")  # what may be needed of a step that a run takes no part in
+Batches = tuple[Tensor, Tensor]
+Made = tuple[Tensor, dict[int, Seen]]  # the losses of a run's next steps [n], and what its instruments saw
 OnOutcome = Callable[[Config, Outcome], None]
 
 
@@ -48,6 +50,7 @@ class Member:
         turns: that it has had, as far as they are counted.
         needs: what the step must show to its instruments; see `Session.needs`.
         seconds, since: of its earlier turns and shares, and when the turn under way began.
+        looks_with_others: whether what its instruments see inside its network can be seen in several at once.
         generators: states of torch's global generators in its turn; None once it is known to draw nothing from them.
     """
 
@@ -60,6 +63,7 @@ class Member:
         self.greenlet: greenlet | None = None
         self.generators: list[Tensor] | None = None
         self.seconds, self.since = 0.0, time.monotonic()
+        self.looks_with_others = True
         self._ready = False
         self._may_be: bool | None = None
 
@@ -76,24 +80,34 @@ class Member:
         assert self.learner is not None
         self.step, self.needs = step, self.needs_at(step)
         self.until = self._until(step, end)
+        session = None if self.flow is None else self.flow.flow.session
+        if session is not None:
+            session.end()  # hooks would see what the pack does with this network
         with _default_dtype(torch.float32):  # for others' turns; Lightning changes it within a step in float64
-            shared: Shared | None = self.hub.switch(self)
-        if shared is not None and shared.updated and self.flow is not None:
-            self.flow.flow.session.passed(raw_optimizer(self.learner), step, shared.losses, shared.norms)
-        return shared
+            made: Made | None = self.hub.switch(self)
+        if made is None:
+            if session is not None:
+                session.begin(step)
+            return None
+        losses, seen = made
+        if session is None:
+            return Shared(losses)
+        passed, optimizer = session.passed, raw_optimizer(self.learner)
+        return Shared(losses, lambda count: passed(optimizer, step, losses[:count], seen))
 
     def _until(self, step: int, end: int) -> int:
         assert self.learner is not None
-        if self.learner.asks_every_step or self.needs not in OUTSIDE:
+        if self.learner.asks_every_step or self.needs == "inside":
             return step + 1
-        return next((later for later in range(step + 1, end) if self.needs_at(later) not in OUTSIDE), end)
+        return next((later for later in range(step + 1, end) if self.needs_at(later) == "inside"), end)
 
     def needs_at(self, step: int) -> str:
         """What a step must show to the run's instruments; see `Session.needs`."""
         if self.flow is None:
             return ""
         needs = self.flow.flow.session.needs(step)
-        return "inside" if needs in ("gradients", "norms") and self.flow.loss_scale is not None else needs
+        alone = self.flow.loss_scale is not None or not self.looks_with_others
+        return "inside" if needs == "members" and alone else needs
 
     @property
     def ready(self) -> bool:
@@ -166,8 +180,8 @@ class _Pack:
             step = min(member.step for member in waiting)
             now = [member for member in waiting if member.step == step]
             waiting = [member for member in waiting if member.step != step]
-            for member, shared in self._make(now, step):
-                waiting += self._switch(member, shared)
+            for member, made in self._make(now, step):
+                waiting += self._switch(member, made)
 
     def _whole_run(self, member: Member) -> Outcome:
         """In a greenlet."""
@@ -209,10 +223,10 @@ class _Pack:
 
     # --- steps made together --------------------------------------------------------------------------------------
 
-    def _make(self, now: list[Member], step: int) -> list[tuple[Member, Shared | None]]:
+    def _make(self, now: list[Member], step: int) -> list[tuple[Member, Made | None]]:
         """Step `step` of all who stand before it; None for those who are to make it themselves."""
         keys = list(dict.fromkeys(member.key for member in now))
-        made: list[tuple[Member, Shared | None]] = []
+        made: list[tuple[Member, Made | None]] = []
         for key in keys:
             theirs = [member for member in now if member.key == key]
             group = None if key is None else self._groups[key]
@@ -230,11 +244,11 @@ class _Pack:
             made += [(member, None) for member in theirs if member not in ready]
         return made
 
-    def _together(self, group: _Group, members: list[Member], step: int) -> list[tuple[Member, Shared | None]]:
+    def _together(self, group: _Group, members: list[Member], step: int) -> list[tuple[Member, Made | None]]:
         """Step `step`, and those after it that need nobody in between."""
-        alone: list[tuple[Member, Shared | None]] = [(member, None) for member in members]
+        alone: list[tuple[Member, Made | None]] = [(member, None) for member in members]
         losses: list[Tensor] = []
-        norms: dict[int, Tensor] = {}
+        seen: dict[int, list[Seen]] = {}
         try:
             stacked = self._stack(group, members, step) if len(members) > 1 else None
             if stacked is None:
@@ -246,13 +260,9 @@ class _Pack:
                     break
                 for member in members if now > step else ():
                     _learner(member).set_rates(raw_optimizer(_learner(member)), now)
-                loss_K = stack.differentiate(*batches)
-                if any(member.needs == "gradients" for member in members):
-                    stack.hand_out()
-                    return [(m, Shared(loss_K[k : k + 1], updated=False)) for k, m in enumerate(members)]
-                if members[0].needs_at(now) == "norms":
-                    norms[now] = _norms(members[0], stack)
-                stack.update(now)
+                loss_K = self._step(members, stack, batches, now, seen)
+                if loss_K is None:
+                    break
                 losses.append(loss_K)
         except torch.OutOfMemoryError:
             group.most //= 2
@@ -260,7 +270,37 @@ class _Pack:
         if not losses:
             return alone
         losses_Kn = torch.stack(losses, 1)
-        return [(m, Shared(losses_Kn[k], True, {s: v[k] for s, v in norms.items()})) for k, m in enumerate(members)]
+        return [(m, (losses_Kn[k], {s: each[k] for s, each in seen.items()})) for k, m in enumerate(members)]
+
+    def _step(
+        self, members: list[Member], stack: Stack, batches: Batches, step: int, seen: dict[int, list[Seen]]
+    ) -> Tensor | None:
+        """One update, whose losses come back and of which `seen` is told; None, and nothing done, if what looks inside
+        must do so in one network at a time."""
+        update = None
+        if members[0].needs_at(step) != "members":
+            loss_K = stack.differentiate(*batches)
+        else:
+            try:
+                with stack.kept_buffers(if_done=False):
+                    update = _watched(members, step)
+                    loss_K = stack.differentiate(*batches, update.taps)
+                    update.before(stack.by_parameter(), stack.by_parameter, stack.deltas)
+            except torch.OutOfMemoryError:
+                raise
+            except (ValueError, RuntimeError) as error:
+                _say.info("%d runs are watched one by one: %s", len(members), first_line(error))
+                for member in members:
+                    member.looks_with_others = False
+                return None
+        stack.act(step)
+        if update is not None:
+            update.clipped(stack.by_parameter())
+        stack.update(step)
+        if update is not None:
+            update.after()
+            seen[step] = update.seen
+        return loss_K
 
     def _stack(self, group: _Group, members: list[Member], step: int) -> tuple[Stack, PackBatches] | None:
         """That of these members and their batches, made and checked anew if it is not there."""
@@ -290,11 +330,10 @@ class _Pack:
         return stack, batches_of
 
 
-def _norms(first: Member, stack: Stack) -> Tensor:
-    """Of all members' gradients [K, R], as the instruments of each have them."""
-    assert first.flow is not None
-    learner = _learner(first)
-    return first.flow.flow.session.norms_of_members(raw_optimizer(learner), stack.by_parameter())
+def _watched(members: list[Member], step: int) -> MembersUpdate:
+    flows = [member.flow for member in members if member.flow is not None]
+    optimizers = [raw_optimizer(_learner(member)) for member in members]
+    return MembersUpdate([flow.flow.session for flow in flows], optimizers, step)
 
 
 @contextmanager

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
 
-from gradflow.lightning import LightningModule, call
+from gradflow.lightning import LightningModule
 from gradflow.models.network import Network
 from gradflow.rng import stream
 from gradflow.training.budget import Budget
@@ -48,13 +49,11 @@ class Shared:
 
     Attributes:
         losses: of the batches of n steps [n], detached.
-        updated: whether the parameters have been changed too; else the gradients of the one step lie in `grad`.
-        norms: of the gradients, by the steps at which they are measured.
+        tell: the instruments, how many of these steps count: a run that diverges ends with its logging interval.
     """
 
     losses: Tensor
-    updated: bool
-    norms: dict[int, Tensor] = field(default_factory=dict)
+    tell: Callable[[int], None] = lambda _: None
 
 
 class Learner(LightningModule):
@@ -189,13 +188,13 @@ class Learner(LightningModule):
                 watcher(step)
             for remedy in self._remedies:
                 remedy.begins(step)
-            packed = stage is None and self.packed is not None
-            shared = self.packed(step, self.budget.until_logged(step, chunk[1])) if packed else None  # type: ignore[misc]
-            losses = self._update(optimizer, stage).view(1) if shared is None else self._take(optimizer, shared)
-            self._losses.append(losses)
-            self.steps_done = step + len(losses)
-            if self.budget.logs(self.steps_done):
-                self._bring_losses_over()
+            shared = self.packed(step, chunk[1]) if stage is None and self.packed is not None else None
+            losses = self._update(optimizer, stage).view(1) if shared is None else self._take(step, shared)
+            while self.steps_done < step + len(losses):
+                first, self.steps_done = self.steps_done, self.budget.until_logged(self.steps_done, step + len(losses))
+                self._losses.append(losses[first - step : self.steps_done - step])
+                if self.budget.logs(self.steps_done):
+                    self._bring_losses_over()
             if self.diverged_at is not None or self.leaves():
                 break
         if self.steps_done == self.budget.total:
@@ -220,19 +219,17 @@ class Learner(LightningModule):
             remedy.updated(self._step)
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
-    def _take(self, optimizer: Any, shared: Shared) -> Tensor:
-        """The losses of updates of which others have made a part: the gradients of one, or all of several."""
-        if not shared.updated:
-            call._call_callback_hooks(self.trainer, "on_before_backward", shared.losses[0])
-            optimizer.step()
-            for remedy in self._remedies:
-                remedy.updated(self._step)
-        else:
-            count = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-            for _ in range(len(shared.losses)):
-                count.increment_ready()
-                count.increment_completed()
-        return shared.losses
+    def _take(self, step: int, shared: Shared) -> Tensor:
+        """The losses of updates from `step` on that others have made: as many as it would have made alone."""
+        broken = (~shared.losses.isfinite()).nonzero()
+        end = step + len(shared.losses)
+        losses = shared.losses[: self.budget.until_logged(step + int(broken[0]), end) - step if len(broken) else None]
+        shared.tell(len(losses))
+        count = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for _ in range(len(losses)):
+            count.increment_ready()
+            count.increment_completed()
+        return losses
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Lightning calls this after unscaling and after the instruments."""
@@ -340,6 +337,8 @@ class Learner(LightningModule):
     # --- restarts ---------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for part in ("state_dict", "optimizer_states"):
+            checkpoint[part] = tree_map(_apart, checkpoint[part])
         checkpoint["gradflow_step"] = self.steps_done
         checkpoint["gradflow_solved"] = self._solved
         # not yet averaged over their interval
@@ -357,6 +356,12 @@ class Learner(LightningModule):
         self._losses = [torch.tensor(losses, dtype=torch.float64)] if losses else []
         self._generators = checkpoint["gradflow_generators"]
         checkpoint.pop("loops", None)  # Lightning's own counters are tied to epochs cut at the moment of saving
+
+
+def _apart(value: Any) -> Any:
+    """A tensor that is part of a larger one, as in a pack, by itself: what is saved is all of the memory behind it."""
+    whole = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
+    return value.clone() if whole else value
 
 
 class Chunks:

@@ -9,7 +9,7 @@ Shapes: K members, B batch; a parameter [K, …].
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 
+from gradflow.instruments.taps import Taps
 from gradflow.training.learner import Learner
 from gradflow.training.pack_forward import forward, is_plain
 from gradflow.training.remedies import ClipNorm
 from gradflow.training.remedy import Remedy
-from gradflow.training.stacked_updates import UPDATES, Group, beside
+from gradflow.training.stacked_updates import UPDATES, Group, Whole, beside
 
 
 class Stack:
@@ -62,6 +63,8 @@ class Stack:
         self._of = {id(p): self.parameters[name] for name, p in members[0].items()}
         self._by_hand = is_plain(self._first)
         self._gradients: dict[str, Tensor] = {}
+        self._placed: list[Whole] = []
+        self.deltas: tuple[Tensor | None, ...] = ()
         self._acting = [i for i, r in enumerate(learners[0].remedies) if _overrides(r, "gradients")]
         self._updating = any(_overrides(r, "updated") for learner in learners for r in learner.remedies)
 
@@ -90,6 +93,7 @@ class Stack:
 
     def _stack_group(self, theirs: list[dict[str, Any]], names: list[str]) -> Group:
         parameters = self._stack_parameters(names)
+        gradient, places = slab([[own[name].detach() for name in names] for own in self._own])
         states = [
             [optimizer.state.get(own[name], {}) for name in names]
             for optimizer, own in zip(self._optimizers, self._own, strict=True)
@@ -110,13 +114,14 @@ class Stack:
                 for k, each in enumerate(states):
                     each[i][key] = part[k]
         same = all(keys[name] == set(whole) for name in names)
-        return Group(theirs, found, (parameters, whole) if same else None)
+        together = Whole(parameters, whole, gradient, dict(zip(names, places, strict=True)))
+        return Group(theirs, found, together if same else None)
 
-    def losses(self, x_KB: Tensor, y_KB: Tensor) -> Tensor:
-        """[K]: of one batch each, with its graph."""
+    def losses(self, x_KB: Tensor, y_KB: Tensor, tapped: bool = False) -> Tensor:
+        """[K]: of one batch each, with its graph; if `tapped`, by `vmap`, within which hooks are called."""
         task, network = self._task, self._first
 
-        if self._by_hand:
+        if self._by_hand and not tapped:
             outputs = forward(network, x_KB, lambda parameter: self._of[id(parameter)])
             found: Tensor = vmap(task.loss)(outputs, y_KB)
             return found
@@ -127,36 +132,55 @@ class Stack:
         losses: Tensor = vmap(of_one, randomness="error")(self.parameters, self._buffers, x_KB, y_KB)
         return losses
 
-    def differentiate(self, x_KB: Tensor, y_KB: Tensor) -> Tensor:
-        """The losses [K], detached; their gradients are kept for `hand_out` and `update`."""
+    def differentiate(self, x_KB: Tensor, y_KB: Tensor, taps: Taps | None = None) -> Tensor:
+        """The losses [K], detached; their gradients are kept for `act` and `update`.
+
+        Args:
+            taps: to look inside the networks, which then have `deltas`.
+        """
         trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
-        losses = self.losses(x_KB, y_KB)
-        found = torch.autograd.grad(losses.sum(), list(trained.values()), allow_unused=True)
-        self._gradients = {n: g for n, g in zip(trained, found, strict=True) if g is not None}
+        with taps or nullcontext():
+            losses = self.losses(x_KB, y_KB, taps is not None)
+        tapped = [h for _, h in taps.outputs] if taps is not None else []
+        found = torch.autograd.grad(losses.sum(), [*trained.values(), *tapped], allow_unused=True)
+        self._gradients = {n: g for n, g in zip(trained, found, strict=False) if g is not None}
+        self._place()
+        self.deltas = found[len(trained) :]
         return losses.detach()
 
+    @torch.no_grad()
+    def _place(self) -> None:
+        """Put the gradients of a whole group side by side."""
+        self._placed = []
+        for group in self._groups:
+            if group.whole is not None and group.whole.places.keys() <= self._gradients.keys():
+                for name, place in group.whole.places.items():
+                    self._gradients[name] = place.copy_(self._gradients[name])
+                self._placed.append(group.whole)
+
     @contextmanager
-    def kept_buffers(self) -> Iterator[None]:
-        """Running statistics are afterwards as before."""
+    def kept_buffers(self, if_done: bool = True) -> Iterator[None]:
+        """Running statistics are afterwards as before; unless `if_done` only where there was an exception."""
         kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        done = False
         try:
             yield
+            done = True
         finally:
-            for name, buffer in self._buffers.items():
+            for name, buffer in self._buffers.items() if if_done or not done else ():
                 buffer.copy_(kept[name])
 
     def gradients_of(self, k: int) -> dict[str, Tensor]:
         """One member's, by name."""
         return {name: gradient[k] for name, gradient in self._gradients.items()}
 
-    def by_parameter(self) -> dict[int, Tensor]:
-        """The gradients [K, …], by the ids of the first learner's parameters."""
-        return {id(p): self._gradients[name] for name, p in self._own[0].items() if name in self._gradients}
+    def by_parameter(self, k: int | None = None) -> dict[int, Tensor]:
+        """The gradients [K, …], by the ids of the first learner's parameters; or those of learner k."""
+        gradients = self._gradients if k is None else self.gradients_of(k)
+        return {id(p): gradients[name] for name, p in self._own[k or 0].items() if name in gradients}
 
     def hand_out(self) -> None:
         """Give each learner's parameters their gradients."""
-        # fused optimisers go through memory as it lies, and a gradient may lie transposed
-        self._gradients = {name: gradient.contiguous() for name, gradient in self._gradients.items()}
         for k, own in enumerate(self._own):
             for name, parameter in own.items():
                 gradient = self._gradients.get(name)
@@ -164,14 +188,12 @@ class Stack:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """What remedies and optimisers do with the gradients."""
-        if self._acting:
-            self._act(step)
+        """What optimisers do with the gradients."""
         for group in self._groups:
-            given = [self._gradients[name] for name in group.states if name in self._gradients]
-            if group.whole is not None and len(given) == len(group.states):
-                parameters, states = group.whole
-                self._change(group, parameters, torch.cat([g.reshape(len(g), -1) for g in given], 1), states)
+            whole = group.whole
+            if whole in self._placed:
+                assert whole is not None
+                self._change(group, whole.parameters, whole.gradient, whole.states)
                 continue
             for name, state in group.states.items():
                 if name in self._gradients:
@@ -181,7 +203,11 @@ class Stack:
                 for remedy in learner.remedies:
                     remedy.updated(step)
 
-    def _act(self, step: int) -> None:
+    @torch.no_grad()
+    def act(self, step: int) -> None:
+        """What remedies do with the gradients."""
+        if not self._acting:
+            return
         acting = [[learner.remedies[place] for place in self._acting] for learner in self.learners]
         clips = [[remedy for remedy in remedies if isinstance(remedy, ClipNorm)] for remedies in acting]
         if clips == acting:
@@ -199,7 +225,11 @@ class Stack:
         squares = sum(g.double().square().reshape(len(g), -1).sum(1) for g in self._gradients.values())
         assert isinstance(squares, Tensor)
         factors = (torch.tensor(bounds, device=squares.device) / squares.sqrt()).clamp(max=1.0)
-        self._gradients = {n: g * beside(factors.to(g.dtype), g) for n, g in self._gradients.items()}
+        factors = factors.to(next(iter(self._gradients.values())).dtype)
+        for whole in self._placed:
+            whole.gradient.mul_(beside(factors, whole.gradient))
+        placed = {name for whole in self._placed for name in whole.places}
+        self._gradients |= {n: g * beside(factors, g) for n, g in self._gradients.items() if n not in placed}
 
 
 def slab(tensors: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:

@@ -10,6 +10,7 @@ counts of steps are then [K, parameters].
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,21 @@ from torch.optim import Optimizer
 
 Number = float | Tensor  # of all members, or [K, 1, …] where they differ
 State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """A group's parameters side by side [K, N], and what belongs to them.
+
+    Attributes:
+        gradient: room for theirs; an update may change it.
+        places: the parts of it [K, …], by the parameters' names.
+    """
+
+    parameters: Tensor
+    states: State
+    gradient: Tensor
+    places: dict[str, Tensor]
 
 
 class Group:
@@ -29,9 +45,7 @@ class Group:
         whole: of which the parameters and their states are parts, if all have the same kinds of state.
     """
 
-    def __init__(
-        self, theirs: list[dict[str, Any]], states: dict[str, State], whole: tuple[Tensor, State] | None = None
-    ) -> None:
+    def __init__(self, theirs: list[dict[str, Any]], states: dict[str, State], whole: Whole | None = None) -> None:
         self._theirs, self.states, self.whole = theirs, states, whole
         self._fixed: dict[tuple[str, int | None], float | list[float]] = {}
 
@@ -75,7 +89,22 @@ def _sgd(group: Group, p: Tensor, g: Tensor, state: State) -> None:
         momentum = group.times("momentum", p)
         buffer = state["momentum_buffer"].mul_(momentum).add_(g)
         g = g + momentum * buffer if group.flag("nesterov") else buffer
-    p.sub_(group.times("lr", p) * g)
+    _descend(p, g, group.times("lr", p))
+
+
+def _descend(p: Tensor, g: Tensor, rate: Number) -> None:
+    """p − rate × g, without a tensor in between: new memory costs more than the sums."""
+    if isinstance(rate, float):
+        p.add_(g, alpha=-rate)
+    else:
+        p.addcmul_(g, rate, value=-1.0)
+
+
+def _follow_square(mean: Tensor, g: Tensor, keep: Number) -> Tensor:
+    """mean ← keep × mean + (1 − keep) g²."""
+    rest = 1 - keep
+    mean.mul_(keep)
+    return mean.addcmul_(g, g, value=rest) if isinstance(rest, float) else mean.addcmul_(rest * g, g)
 
 
 def _adam(group: Group, p: Tensor, g: Tensor, state: State) -> None:
@@ -90,11 +119,11 @@ def _adamw(group: Group, p: Tensor, g: Tensor, state: State) -> None:
 def _follow_moments(group: Group, p: Tensor, g: Tensor, state: State) -> None:
     state["step"].add_(1)
     b1, b2 = (group.times("betas", p, place) for place in (0, 1))
-    state["exp_avg"].mul_(b1).add_((1 - b1) * g)
-    state["exp_avg_sq"].mul_(b2).add_((1 - b2) * g * g)
+    state["exp_avg"].lerp_(g, 1 - b1)
+    _follow_square(state["exp_avg_sq"], g, b2)
     c1, c2 = (beside(_correction(group, state["step"], place).to(p), p) for place in (0, 1))
     root = state["exp_avg_sq"].div(c2).sqrt_().add_(group.times("eps", p))
-    p.sub_(group.times("lr", p) * state["exp_avg"] / c1 / root)
+    _descend(p, torch.div(state["exp_avg"], root, out=root), group.times("lr", p) / c1)
 
 
 def _correction(group: Group, steps: Tensor, place: int) -> Tensor:
@@ -106,21 +135,21 @@ def _correction(group: Group, steps: Tensor, place: int) -> Tensor:
 def _rmsprop(group: Group, p: Tensor, g: Tensor, state: State) -> None:
     g, decay = _decayed(group, p, g), group.times("alpha", p)
     state["step"].add_(1)
-    square = state["square_avg"].mul_(decay).add_((1 - decay) * g * g)
+    square = _follow_square(state["square_avg"], g, decay)
     if group.flag("centered"):
-        mean = state["grad_avg"].mul_(decay).add_((1 - decay) * g)
+        mean = state["grad_avg"].lerp_(g, 1 - decay)
         square = square - mean * mean
     change = g / square.sqrt().add_(group.times("eps", p))
     if "momentum_buffer" in state:
         change = state["momentum_buffer"].mul_(group.times("momentum", p)).add_(change)
-    p.sub_(group.times("lr", p) * change)
+    _descend(p, change, group.times("lr", p))
 
 
 def _adagrad(group: Group, p: Tensor, g: Tensor, state: State) -> None:
     g = _decayed(group, p, g)
     state["step"].add_(1)
-    root = state["sum"].add_(g * g).sqrt().add_(group.times("eps", p))
-    p.sub_(group.times("lr", p) * g / root)
+    root = state["sum"].addcmul_(g, g).sqrt().add_(group.times("eps", p))
+    _descend(p, torch.div(g, root, out=root), group.times("lr", p))
 
 
 UPDATES: dict[type[Optimizer], Callable[[Group, Tensor, Tensor, State], None]] = {
