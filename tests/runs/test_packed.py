@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from gradflow.runs import execute as execution
 from gradflow.runs import packed
@@ -152,7 +153,7 @@ def test_sequences_of_several_lengths_are_stacked_where_they_have_one(members, e
 
 
 def test_one_that_diverges_is_recorded_and_harms_nobody(members, evidence, stacked):
-    words, own = (DOUBLE, "optimizer.momentum=0", "activation=linear"), ("optimizer.lr=1e200",)
+    words, own = (DOUBLE, "optimizer.momentum=0", "activation=linear", *WATCHED), ("optimizer.lr=1e200",)
     configs = members("pack", words, own)
     states = [outcome.state for outcome in together(configs).values()]
     assert sorted(states) == ["completed", "completed", "diverged"]
@@ -162,6 +163,7 @@ def test_one_that_diverges_is_recorded_and_harms_nobody(members, evidence, stack
         ours, theirs = evidence(path_of(config)), evidence(path_of(alone))
         assert ours.result["state"] == theirs.result["state"]
         assert ours.result["diverged_at"] == theirs.result["diverged_at"]
+        assert [row["step"] for row in ours.gradflow] == [row["step"] for row in theirs.gradflow]
         if ours.result["state"] == "completed":
             assert_alike(ours, theirs, rel=1e-5)
 
@@ -196,12 +198,25 @@ def test_a_stop_is_granted_by_all_and_they_go_on_where_they_were(members, eviden
     assert {outcome.state for outcome in together(configs, stop).values()} == {"preempted"}
     reached = [json.loads((path_of(config) / "status.json").read_text())["step"] for config in configs]
     assert all(0 < step < 12 for step in reached)
-    assert all((path_of(config) / "checkpoints" / "last.ckpt").exists() for config in configs)
+    for config in configs:
+        saved = torch.load(path_of(config) / "checkpoints" / "last.ckpt", weights_only=True)
+        tensors = [each for each in tree_leaves(saved) if isinstance(each, torch.Tensor)]
+        weights = [each for each in tensors if each.ndim == 2]
+        assert weights
+        assert all(each.untyped_storage().nbytes() == each.nbytes for each in weights)  # and nothing of its neighbours
     assert {outcome.state for outcome in together(configs).values()} == {"completed"}
     for config, alone in zip(configs, members("alone", (DOUBLE, *WATCHED)), strict=True):
         execute(alone, [], Stop())
         assert_alike(evidence(path_of(config)), evidence(path_of(alone)), rel=1e-5)
         assert json.loads((path_of(config) / "result.json").read_text())["cost"]["attempts"] == 2
+
+
+def test_what_cannot_be_watched_in_several_at_once_is_watched_one_by_one(members, stacked, caplog):
+    caplog.set_level("INFO", logger="gradflow")
+    configs = members("pack", ("activation=prelu", *WATCHED))
+    assert {outcome.state for outcome in together(configs).values()} == {"completed"}
+    assert "2 runs are watched one by one: PReLU is watched in one network at a time" in caplog.text
+    assert 0 < len(stacked) < 12  # the other steps are made together
 
 
 def test_networks_that_only_seem_alike_take_turns(members, evidence, monkeypatch, stacked, caplog):
