@@ -255,6 +255,13 @@ def test_what_does_not_pay_takes_turns_bit_for_bit(members, evidence, monkeypatc
         assert evidence(path_of(config)) == evidence(path_of(alone))
 
 
+def test_a_trial_that_something_disturbed_is_made_again(members, monkeypatch, stacked):
+    pays = iter([False, False, True])
+    monkeypatch.setattr(pack_trial, "_pays", lambda *_: next(pays))
+    together(members("pack", ()))
+    assert max(stacked) == 2
+
+
 def test_where_memory_does_not_suffice_the_stacks_are_halved(members, evidence, monkeypatch, stacked):
     real = Stack.differentiate
 
