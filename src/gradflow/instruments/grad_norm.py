@@ -31,8 +31,6 @@ class GradNorm(Instrument):
         by_element: whether to measure `grad_rms` and `grad_max`; the latter passes over all gradients once more.
     """
 
-    of_norms_alone = True
-
     def __init__(self, clipped: bool = False, by_element: bool = True) -> None:
         super().__init__()
         self.clipped, self.by_element = clipped, by_element

@@ -95,13 +95,11 @@ class Instrument:
         examples: of a batch that are looked at inside the network.
         beside: modules that are no blocks, whose `output` it wants to see too.
         of_loss_alone: whether it needs neither gradients nor parameters.
-        of_norms_alone: whether it needs nothing but the norms and largest elements of gradients.
         looks_at_members: whether it can look inside several networks at once: `activated` and `inside` under
             `torch.func.vmap`, with what it remembers (tensors alone) in `state_dict`; see `instruments.members`.
     """
 
     of_loss_alone = False
-    of_norms_alone = False
     looks_at_members = False
 
     def __init__(self) -> None:

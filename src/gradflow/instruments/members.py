@@ -136,10 +136,10 @@ class MembersUpdate:
         each = list(evaluated(taps.passes))
         if not places or not each:
             return {}
-        twins = {str(place): _twin(self._of(0, place)) for place in places}
-        rows: dict[str, Sequence[Row]] = {}
+        twins = {place: _twin(self._of(0, place)) for place in places}
+        rows: dict[int, Sequence[Row]] = {}
 
-        def of_one(zs: list[Tensor], hs: list[Tensor], slopes: list[Tensor], states: dict[str, Any]) -> tuple[Any, Any]:
+        def of_one(zs: list[Tensor], hs: list[Tensor], slopes: list[Tensor], states: dict[int, Any]) -> tuple[Any, Any]:
             for place, twin in twins.items():
                 twin.load_state_dict(states[place])
             for (one, *_), z, h, slope in zip(each, zs, hs, slopes, strict=True):
@@ -149,14 +149,14 @@ class MembersUpdate:
             rows.update({place: reading.rows for place, reading in readings.items()})
             return {p: r.values for p, r in readings.items()}, {p: twin.state_dict() for p, twin in twins.items()}
 
-        theirs = [{place: self._of(k, int(place)).state_dict() for place in twins} for k in range(len(self._sessions))]
+        theirs = [{place: self._of(k, place).state_dict() for place in twins} for k in range(len(self._sessions))]
         before = tree_map(lambda *tensors: torch.stack(tensors), *theirs)
         hs, slopes = [h for _, h, _ in each], [slope for *_, slope in each]
         values, after = vmap(of_one)([one.z for one, *_ in each], hs, slopes, before)
         for k in range(len(self._sessions)):
             for place in twins:
-                self._of(k, int(place)).load_state_dict(tree_map(lambda tensor, k=k: tensor[k], after[place]))
-        return {int(place): Reading(rows[place], found) for place, found in values.items()}
+                self._of(k, place).load_state_dict(tree_map(lambda tensor, k=k: tensor[k], after[place]))
+        return {place: Reading(rows[place], found) for place, found in values.items()}
 
 
 def _twin(instrument: Instrument) -> Instrument:

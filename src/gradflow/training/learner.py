@@ -337,7 +337,7 @@ class Learner(LightningModule):
     # --- restarts ---------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for part in ("state_dict", "optimizer_states"):
+        for part in ("state_dict", "optimizer_states", "callbacks"):
             checkpoint[part] = tree_map(_apart, checkpoint[part])
         checkpoint["gradflow_step"] = self.steps_done
         checkpoint["gradflow_solved"] = self._solved

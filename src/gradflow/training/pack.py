@@ -191,8 +191,7 @@ class Stack:
         """What optimisers do with the gradients."""
         for group in self._groups:
             whole = group.whole
-            if whole in self._placed:
-                assert whole is not None
+            if whole is not None and whole in self._placed:
                 self._change(group, whole.parameters, whole.gradient, whole.states)
                 continue
             for name, state in group.states.items():
