@@ -77,7 +77,7 @@ def page_of(folder) -> Page:
 def plain_of(folder) -> Page:
     """Without the pictures, which take a while to draw."""
     collection = collect(folder)
-    return Page(report.render(collection, make_table(collection), {}))
+    return Page(report.render(collection, make_table(collection), []))
 
 
 def test_the_page_shows_the_table_the_pictures_and_every_run(records):
@@ -160,7 +160,7 @@ def test_a_hostile_word_stays_a_word_wherever_it_comes_from(records):
     assert HOSTILE in page.details[alien.name]["command"].replace("'\"'\"'", "'")
     assert page.boot["title"] == HOSTILE.replace("/", "")
     assert str(broken / "status.json") in page.boot["problems"][0]
-    html = report.render(collect(folder), make_table(collect(folder)), {})
+    html = report.render(collect(folder), make_table(collect(folder)), [])
     assert not set(SEPARATORS) & set(html)
     assert "alert('x')</script>" not in html
 
@@ -220,20 +220,30 @@ def test_everything_is_published_into_one_folder_and_again_without_change(record
     assert {name: (folder / name).read_bytes() for name in names} == before
 
 
+def test_pictures_drawn_by_other_processes_are_those_drawn_here(records, tmp_path):
+    records.add(norms={0: [1.0, 2.0], 10: [1.0, 3.0]})
+    collection = collect(records.sweep())
+    here, there = (publish(collection, tmp_path / str(workers), workers=workers) for workers in (1, 2))
+    assert [file.name for file in there.files] == [file.name for file in here.files]
+    assert {file.name for file in there.files} >= {"heatmap.png", "heatmap.svg"}
+    for mine, other in zip(here.files, there.files, strict=True):
+        assert mine.read_bytes() == other.read_bytes(), mine.name
+
+
 def test_the_same_records_give_the_same_bytes_elsewhere_and_in_several_processes(records, tmp_path, monkeypatch):
     for seed in range(6):
         norms = {step: [0.1 * (seed + 1), 2.0, 3.0] for step in range(0, 100, 10)}
         records.add(seed=seed, depth=2 + seed % 2, accuracy=seed / 10, norms=norms)
     folder = records.sweep()
     collection = collect(folder)
-    first = report.render(collection, make_table(collection), {})
+    first = report.render(collection, make_table(collection), [])
     other = tmp_path / "elsewhere"
     for name in ("runs", "sweeps"):
         shutil.copytree(tmp_path / name, other / name)
     moved = collect(other / "sweeps" / folder.name)
     monkeypatch.setattr(parts, "MANY", 1)
     counted = []
-    again = report.render(moved, make_table(moved), {}, lambda *count: counted.append(count), workers=2)
+    again = report.render(moved, make_table(moved), [], lambda *count: counted.append(count), workers=2)
     assert again == first
     assert counted == [(done, 6) for done in range(1, 7)]
 
@@ -299,7 +309,7 @@ def test_a_page_of_many_runs_stays_small(records):
         (path / "config.yaml").write_text(json.dumps(config))
     collection = collect(records.sweep())
     table = make_table(collection)
-    html = report.render(collection, table, {})
+    html = report.render(collection, table, [])
     rest = len(html) - sum(map(len, re.findall(r'id="part:(?:details-\d+|runs)">([\w+/=]*)<', html)))
     rest += 5 * comparisons_size() + 2_500_000  # five factors and the pictures
     for runs, megabytes in ((300, 8), (10_000, 20)):

@@ -21,7 +21,7 @@ def test_facts_known_before_any_data_is_read(tmp_path, monkeypatch):
         10,
         False,
     )
-    assert (task.metric, task.chance, task.train_size, task.steps_per_epoch) == ("accuracy", 0.1, 55_000, 1_100)
+    assert (task.metric, task.chance, task.train_size, task.steps_per_epoch) == ("accuracy", 0.1135, 55_000, 1_100)
     assert pooled_sequential_mnist(pool=4).input_shape == (49, 1)
 
     def offline(*_: object, **__: object) -> None:

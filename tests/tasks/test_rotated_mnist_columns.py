@@ -37,7 +37,7 @@ def test_facts_known_before_any_data_is_read():
         10,
         False,
     )
-    assert (task.metric, task.chance, task.train_size, task.steps_per_epoch) == ("accuracy", 0.1, 55_000, 1_100)
+    assert (task.metric, task.chance, task.train_size, task.steps_per_epoch) == ("accuracy", 0.1135, 55_000, 1_100)
     assert rotated_mnist_columns(size=8, rotations=[]).input_shape == (8, 8)
 
 

@@ -142,6 +142,8 @@ def check(task, folder: Path, per_class_held_out: int | None) -> Splits:
     for part in splits.values():
         assert part.x.dtype == torch.uint8
         assert sorted(part.y.unique().tolist()) == list(range(10))
+    most_frequent = torch.bincount(splits["test"].y).max().item() / 10_000
+    assert task.chance == most_frequent  # what naming one class for every image scores
     share = torch.bincount(splits["val"].y) / torch.bincount(torch.cat([splits["train"].y, splits["val"].y]))
     assert (share - held_out / (train + held_out)).abs().max() < 2e-4
     if per_class_held_out is not None:

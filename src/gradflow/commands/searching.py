@@ -135,6 +135,7 @@ def _prepared(search: Search, folder: Path, plan: Plan, missing: list[PlannedRun
 
 def _compare(search: Search, folder: Path, plan: Plan, console: Console) -> None:
     """Every view of the final sweep, and its table with all that was searched as columns."""
+    from gradflow.commands.report import workers
     from gradflow.commands.table import show
     from gradflow.results.formats import to_csv, to_latex, to_markdown
     from gradflow.results.publish import publish
@@ -145,7 +146,7 @@ def _compare(search: Search, folder: Path, plan: Plan, console: Console) -> None
     from gradflow.sweeps.tuning.search import FOLDER
 
     collection = collect(folder)
-    published = publish(collection, folder)
+    published = publish(collection, folder, workers=workers())
     table = make_table(collection, rows_of(search, [run.labels for run in plan.runs]))
     for name, content in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
         write_bytes(folder / FOLDER / f"table.{name}", content.encode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 import gradflow
 from gradflow.results.formats import to_csv, to_latex, to_markdown, to_typst
 from gradflow.results.pictures.kinds import ON_THE_PAGE
+from gradflow.results.processes import processes
 from gradflow.results.table import Table, make_table
 from gradflow.runs.planfile import Collection
 from gradflow.runs.record import write_bytes
@@ -33,7 +36,8 @@ def publish(collection: Collection, folder: Path, told: Told | None = None, work
     """Write results.csv, .md, .tex and .typ, those of `PICTURES` that say something as .png and .svg, and report.html.
 
     Args:
-        told, workers: of the page, see `report.render`.
+        told: of the page, see `report.render`.
+        workers: processes; more than one draw the pictures while the page reads the runs.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -44,14 +48,33 @@ def publish(collection: Collection, folder: Path, told: Told | None = None, work
     for name, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex), ("typ", to_typst)):
         files.append(folder / f"results.{name}")
         write_bytes(files[-1], write(table).encode())
-    mark = mark_of(collection)
-    pictures = {name: draw_picture(name, collection, folder, mark) for name in PICTURES}
     page = folder / "report.html"
     from gradflow.results import report
 
-    shown = {name: drawn[0] for name, drawn in pictures.items() if drawn}
-    report.write(page, collection, table, shown, told, workers)
-    return Published(table, [*files, *(file for drawn in pictures.values() for file in drawn), page], page)
+    with _drawing(collection, folder, workers) as drawn:
+        shown = ((name, pictures[0]) for name in PICTURES if (pictures := drawn(name)))
+        report.write(page, collection, table, shown, told, workers)
+        return Published(table, [*files, *(file for name in PICTURES for file in drawn(name)), page], page)
+
+
+@contextmanager
+def _drawing(collection: Collection, folder: Path, workers: int) -> Iterator[Callable[[str], list[Path]]]:
+    """A function that gives the files of one of `PICTURES`, drawn meanwhile by other processes where there are some."""
+    mark = mark_of(collection)
+    drawn = {name: files for name in PICTURES if (files := _up_to_date(name, folder, mark))}
+    stale = [name for name in PICTURES if name not in drawn]
+
+    def here(name: str) -> list[Path]:
+        if name not in drawn:
+            drawn[name] = draw_picture(name, collection, folder, mark)
+        return drawn[name]
+
+    if workers == 1 or len(stale) < 2:
+        yield here
+        return
+    with processes(min(workers, len(stale))) as pool:
+        begun = {name: pool.submit(draw_picture, name, collection, folder, mark) for name in stale}
+        yield lambda name: drawn[name] if name in drawn else begun[name].result()
 
 
 def draw_heatmap(collection: Collection, folder: Path) -> list[Path]:
@@ -62,9 +85,8 @@ def draw_heatmap(collection: Collection, folder: Path) -> list[Path]:
 def draw_picture(name: str, collection: Collection, folder: Path, mark: str | None = None) -> list[Path]:
     """NAME.png and NAME.svg of one of `PICTURES`, or none where it would say nothing; not drawn again where those in
     the folder were made from the same records, as `mark` says."""
-    files = [folder / f"{name}.png", folder / f"{name}.svg"]
     mark = mark or mark_of(collection)
-    if all(file.exists() and mark.encode() in file.read_bytes() for file in files):
+    if files := _up_to_date(name, folder, mark):
         return files
     from gradflow.results.pictures import kinds, style  # matplotlib: half a second to import
     from gradflow.results.pictures.nothing import SaysNothing
@@ -73,6 +95,12 @@ def draw_picture(name: str, collection: Collection, folder: Path, mark: str | No
         return style.save(kinds.draw(name, collection), folder / name, mark)
     except SaysNothing:
         return []
+
+
+def _up_to_date(name: str, folder: Path, mark: str) -> list[Path]:
+    """The files of a picture, where they are there and were made from these records; else none."""
+    files = [folder / f"{name}.png", folder / f"{name}.svg"]
+    return files if all(file.exists() and mark.encode() in file.read_bytes() for file in files) else []
 
 
 def mark_of(collection: Collection) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,16 @@ HEADINGS = {  # of a picture, and what to tell somebody who cannot see it
 
 
 def render(
-    collection: Collection, table: Table, pictures: dict[str, Path], told: Told | None = None, workers: int = 1
+    collection: Collection,
+    table: Table,
+    pictures: Iterable[tuple[str, Path]],
+    told: Told | None = None,
+    workers: int = 1,
 ) -> str:
     """The page's HTML: the same records give the same bytes, wherever they lie.
 
     Args:
-        pictures: PNG files by their names, of those in `HEADINGS`.
+        pictures: names, of those in `HEADINGS`, and PNG files; asked for when all else is done.
         told: is told how many of how many runs have been read.
         workers: processes to read them; with more than one, the module that was started must bear to be imported.
     """
@@ -54,7 +59,7 @@ def render(
     chunks, details = parts.in_chunks(list(collection.planned), parts.all_details(tasks, workers, told))
     small = {name: parts.part(name, collection, table, chunks) for name in parts.names(collection)}
     made = {name: content(part) for name, part in (small | details).items() if part}
-    shown = [_picture(name, file) for name, file in pictures.items()]
+    shown = [_picture(name, file) for name, file in pictures]
     boot: dict[str, Any] = parts.boot(collection, table, shown, live=False)
     boot["parts"] = {name: stamp(each) for name, each in made.items()}
     boot["stamp"] = stamp(encoded(boot).encode())
@@ -65,7 +70,7 @@ def write(
     file: Path,
     collection: Collection,
     table: Table,
-    pictures: dict[str, Path],
+    pictures: Iterable[tuple[str, Path]],
     told: Told | None = None,
     workers: int = 1,
 ) -> None:

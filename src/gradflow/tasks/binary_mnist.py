@@ -7,9 +7,8 @@ from pathlib import Path
 
 from gradflow.checked import Seed, Several
 from gradflow.tasks.classification import Classification
-from gradflow.tasks.mnist import STANDARDIZE
+from gradflow.tasks.mnist import mnist_images
 from gradflow.tasks.resident import Split, Splits, Standardization
-from gradflow.tasks.torchvision_data import torchvision_task
 from gradflow.tasks.views import View
 
 WHITE = 128  # of 255: the first shade of the lighter half
@@ -26,21 +25,7 @@ def binary_mnist(*, batch_size: Several = 128, split_seed: Seed = 0, view: View 
         split_seed: which training images are held out; the same for every run unless set.
         view: 'image' [1, 28, 28], 'flat' [784], 'sequence' [784, 1], pixel by pixel, or 'rows' [28, 28]; see `viewed`.
     """
-    grey = torchvision_task(
-        "binary_mnist",
-        "MNIST",
-        "MNIST/raw/train-images-idx3-ubyte[.gz] and its like",
-        (1, 28, 28),
-        10,
-        60_000,
-        STANDARDIZE,
-        batch_size=batch_size,
-        split_seed=split_seed,
-        pad=0,
-        flip=False,
-        view=view,
-        standardize=False,
-    )
+    grey = mnist_images("binary_mnist", batch_size, split_seed, view=view, standardize=False)
 
     def read(folder: Path) -> tuple[Splits, Standardization]:
         splits, standardization = grey.read(folder)

@@ -33,6 +33,7 @@ class Classification(Task):
         permutation_seed: of a permutation of the time steps of a sequence, the same for every image; None: in order.
         noise_steps: steps of noise N(0, 1) behind a sequence; see `NoisePadded`.
         label_smoothing: ε, the share of the target that training spreads evenly over the classes.
+        most_frequent: the share of test examples that are of the most frequent class; None: classes are alike.
     """
 
     image_shape: tuple[int, int, int]
@@ -44,6 +45,7 @@ class Classification(Task):
     permutation_seed: int | None = None
     noise_steps: int = 0
     label_smoothing: float = 0.0
+    most_frequent: float | None = None
 
     @property
     def metric(self) -> str:
@@ -60,8 +62,9 @@ class Classification(Task):
 
     @property
     def chance(self) -> float:
-        """The accuracy of a guess among classes that are equally frequent."""
-        return 1 / self.outputs
+        """The accuracy of naming one class whatever the input, the most frequent one where they are not alike: what a
+        network scores whose signal has died on the way."""
+        return 1 / self.outputs if self.most_frequent is None else self.most_frequent
 
     def chance_error(self, count: int) -> float:
         """√(p (1 − p) / n) for a share of right answers, each right with probability p = `chance`."""

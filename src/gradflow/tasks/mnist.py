@@ -10,6 +10,7 @@ from gradflow.tasks.views import View
 
 # mean and deviation of each channel over the 60,000 training images
 STANDARDIZE = Standardization(255, (0.1307,), (0.3081,))
+ONES = 0.1135  # share of the ones, the most frequent digit, among the 10,000 test images
 
 
 def mnist(
@@ -29,18 +30,35 @@ def mnist(
         view: 'image' [1, 28, 28], 'flat' [784], 'sequence' [784, 1], pixel by pixel, or 'rows' [28, 28]; see `viewed`.
         standardize: each channel to mean 0 and deviation 1; false: pixels in [0, 1].
     """
+    return mnist_images("mnist", batch_size, split_seed, view=view, standardize=standardize, pad=2 if augment else 0)
+
+
+def mnist_images(
+    name: str,
+    batch_size: int,
+    split_seed: int,
+    *,
+    view: View,
+    standardize: bool,
+    pad: int = 0,
+    permutation_seed: int | None = None,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
+) -> Classification:
+    """MNIST under any name; see `Classification`."""
     return torchvision_task(
-        "mnist",
+        name,
         "MNIST",
         "MNIST/raw/train-images-idx3-ubyte[.gz] and its like",
-        (1, 28, 28),
+        image_shape,
         10,
         60_000,
         STANDARDIZE,
         batch_size=batch_size,
         split_seed=split_seed,
-        pad=2 if augment else 0,
+        pad=pad,
         flip=False,
         view=view,
         standardize=standardize,
+        permutation_seed=permutation_seed,
+        most_frequent=ONES,
     )

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from gradflow.checked import Seed, Several
 from gradflow.tasks.classification import Classification
-from gradflow.tasks.mnist import STANDARDIZE
+from gradflow.tasks.mnist import STANDARDIZE, mnist_images
 from gradflow.tasks.resident import Split, Splits, Standardization
-from gradflow.tasks.torchvision_data import torchvision_task
 
 Angles = Annotated[list[Annotated[float, Field(ge=-360, le=360)]], Field(max_length=12)]
 
@@ -53,20 +52,10 @@ def rotated_mnist_columns(
         batch_size: examples per step.
         split_seed: which training images are held out; the same for every run unless set.
     """
-    grey = torchvision_task(
-        "rotated_mnist_columns",
-        "MNIST",
-        "MNIST/raw/train-images-idx3-ubyte[.gz] and its like",
-        (1, size, size * (1 + len(rotations))),
-        10,
-        60_000,
-        STANDARDIZE,
-        batch_size=batch_size,
-        split_seed=split_seed,
-        pad=0,
-        flip=False,
-        view="rows",  # of the transposed image
-        standardize=False,
+    shape = (1, size, size * (1 + len(rotations)))
+    # rows of the transposed image
+    grey = mnist_images(
+        "rotated_mnist_columns", batch_size, split_seed, view="rows", standardize=False, image_shape=shape
     )
     angles = tuple(rotations)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from gradflow.checked import Seed, Several
 from gradflow.tasks.classification import Classification
-from gradflow.tasks.mnist import STANDARDIZE
-from gradflow.tasks.torchvision_data import torchvision_task
+from gradflow.tasks.mnist import mnist_images
 
 
 def sequential_mnist(*, batch_size: Several = 128, split_seed: Seed = 0, standardize: bool = True) -> Classification:
@@ -25,18 +24,10 @@ def mnist_pixels(
     name: str, batch_size: int, split_seed: int, standardize: bool, permutation_seed: int | None = None
 ) -> Classification:
     """MNIST as sequences of pixels, under any name."""
-    return torchvision_task(
+    return mnist_images(
         name,
-        "MNIST",
-        "MNIST/raw/train-images-idx3-ubyte[.gz] and its like",
-        (1, 28, 28),
-        10,
-        60_000,
-        STANDARDIZE,
-        batch_size=batch_size,
-        split_seed=split_seed,
-        pad=0,
-        flip=False,
+        batch_size,
+        split_seed,
         view="sequence",
         standardize=standardize,
         permutation_seed=permutation_seed,

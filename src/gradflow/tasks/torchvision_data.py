@@ -40,6 +40,7 @@ def torchvision_task(
     standardize: bool,
     permutation_seed: int | None = None,
     noise_steps: int = 0,
+    most_frequent: float | None = None,
 ) -> Classification:
     """The task that a data set of torchvision's poses.
 
@@ -51,7 +52,8 @@ def torchvision_task(
         classes: how many.
         images: in its training part, before `HELD_OUT` of them are set aside.
         standardization: of the whole training part.
-        batch_size, split_seed, pad, flip, view, standardize, permutation_seed, noise_steps: see `Classification`.
+        batch_size, split_seed, pad, flip, view, standardize, permutation_seed, noise_steps, most_frequent: see
+            `Classification`.
     """
 
     return Classification(
@@ -68,6 +70,7 @@ def torchvision_task(
         flip=flip,
         permutation_seed=permutation_seed,
         noise_steps=noise_steps,
+        most_frequent=most_frequent,
     )
 
 

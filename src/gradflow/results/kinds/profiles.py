@@ -45,6 +45,7 @@ def make_profiles(collection: Collection, asked: Asked) -> Table:
         *alone(parts),
         *notes_of(scored, parts, left, "chance, which is 0"),
     ]
-    heads = {name: Head(name, (scored.technique,), name) for name in names}
+    above = () if len(scored.by) > 1 else (scored.technique,)  # names of several choices say which they are
+    heads = {name: Head(name, above, name) for name in names}
     title = f"{collection.name}: performance profiles by {scored.technique}"
     return Table(title, [*scored.rows, "τ"], list(names), "share", lines, notes, heads)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
-from multiprocessing import get_context
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -18,6 +15,7 @@ from gradflow.results.page.about import command_without_secrets
 from gradflow.results.page.columns import runs_part, table_part
 from gradflow.results.page.details import Planned, details
 from gradflow.results.page.pack import encoded
+from gradflow.results.processes import processes
 from gradflow.results.status import counts, summary
 from gradflow.results.table import Table
 from gradflow.runs.planfile import Collection, Plan, read_plan
@@ -149,22 +147,11 @@ def all_details(tasks: Tasks, workers: int = 1, told: Told | None = None) -> Ite
         workers: processes to share the work where it is much.
     """
     run_ids = list(tasks.collection.planned)
-    made: Iterable[str]
     if workers == 1 or len(run_ids) < MANY:
         yield from _counted(map(_encoded, map(tasks.of, run_ids)), len(run_ids), told)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_to_the_parent) as pool:
-        try:
-            made = pool.map(_encoded, map(tasks.of, run_ids), chunksize=AHEAD)
-            yield from _counted(made, len(run_ids), told)
-        except BaseException:  # Ctrl-C, too: what has not begun is not waited for
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _leave_to_the_parent() -> None:
-    """Ctrl-C reaches every process of a terminal; the parent ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with processes(workers) as pool:
+        yield from _counted(pool.map(_encoded, map(tasks.of, run_ids), chunksize=AHEAD), len(run_ids), told)
 
 
 def _encoded(task: Task) -> str:

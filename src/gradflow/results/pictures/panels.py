@@ -40,6 +40,11 @@ class Around:
     below: list[float]
     bar: float
 
+    def like(self, other: Around) -> bool:
+        """To a hundredth of an inch."""
+        mine, others = ([*a.left, *a.right, *a.above, *a.below, a.bar] for a in (self, other))
+        return max(abs(x - y) for x, y in zip(mine, others, strict=True)) < 0.01
+
 
 class Panels:
     """A figure with so many panels, row by row. All is drawn within `with rc_context(sheet.words)`.
@@ -136,7 +141,9 @@ class Panels:
         top = EDGE + (0.08 + _inches(figure, above).height if above is not None else 0.0)
         self._fit_height(around, bottom, top)
         for _ in range(2):  # a panel of another size has other ticks
-            around = self._around()
+            before, around = around, self._around()
+            if around.like(before):
+                break
             self._fit_width(around)
             self._fit_height(around, bottom, top)
         height = figure.get_figheight()
