@@ -1,6 +1,7 @@
 """What looking costs: training steps that are watched beside those that are not.
 
     python benchmarks/instruments.py [--depth 50 --width 256 --batch 256 --steps 80 --repeats 5 --threads 1]
+    python benchmarks/instruments.py --device cuda
 
 Every contender trains the same network on the same batches with gradflow's own loop, and looks at every fifth step.
 What a look costs is the median of the steps at which it looks (with the step before, which puts hooks on), less the
@@ -8,7 +9,8 @@ median of the steps around them in the same run, as a share of the latter: whate
 That is the ratio to the run with instruments off, but for what is done once; at every n-th step it is the n-th part.
 `off` is that difference where nothing looks: the noise. `cheap` looks at updates at every second look and at weights
 at every fourth; the mean of four looks is given. Contenders take turns; figures are medians over the turns, with the
-smallest and the largest. Time is CPU time. `--each` lists every instrument by itself.
+smallest and the largest. Time is CPU time, on a GPU the clock's when it is done with a step; W&B's own watching is left
+out where W&B is not installed. `--each` lists every instrument by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from typing import Any
 
 import lightning
 import torch
-import wandb
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gradflow.instruments.gradient_flow import GradientFlow
@@ -44,13 +45,17 @@ from gradflow.training.learner import Learner
 from gradflow.training.optimizers import sgd
 from gradflow.training.schedulers import constant
 
+try:
+    import wandb
+except ImportError:  # on a machine lent without it
+    wandb = None  # type: ignore[assignment]
+
 EVERY = 5  # steps between two looks
 OPTIONS: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
-    "accelerator": "cpu",
 }
 
 
@@ -98,6 +103,7 @@ def main() -> None:
     for name, default in sizes:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--each", action="store_true", help="every instrument by itself, due at every step")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     args = parser.parse_args()
     quiet()
     torch.set_num_threads(args.threads)
@@ -110,17 +116,21 @@ def main() -> None:
             "cheap": partial(flow, intervals("cheap")),
             "full": partial(flow, intervals("full")),
             "`.item()` per parameter": partial(Naive, EVERY),
-            'wandb.watch(log="gradients")': partial(WandbWatch, EVERY),
         }
+        if wandb is not None:
+            contenders['wandb.watch(log="gradients")'] = partial(WandbWatch, EVERY)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["WANDB_SILENT"] = "true"
-        wandb.init(mode="offline", dir=folder, settings=wandb.Settings(console="off", disable_git=True))
+        if wandb is not None:
+            wandb.init(mode="offline", dir=folder, settings=wandb.Settings(console="off", disable_git=True))
         seconds = measure(args, contenders)
-        wandb.finish()
+        if wandb is not None:
+            wandb.finish()
     print(
         f"depth {args.depth}, width {args.width}, batch {args.batch}, {args.steps} steps, {args.repeats} repeats, "
         f"{args.threads} thread(s); torch {torch.__version__}, lightning {lightning.__version__}, "
-        f"wandb {wandb.__version__}, Python {platform.python_version()}"
+        f"{f'wandb {wandb.__version__}' if wandb else 'no wandb'}, "
+        f"Python {platform.python_version()}{card(args.device)}"
     )
     print("\n| what looks | a step without, ms | one look: share of a step (min–max) | at every 10th | at every 50th |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -151,7 +161,7 @@ def measure(
 
 
 def train(args: argparse.Namespace, callback: Callback | None) -> list[float]:
-    """CPU seconds of each step."""
+    """Seconds of each step."""
     task = digits(batch_size=args.batch)
     net = mlp((1, 8, 8), 10, Parts(args.depth, args.width, activations.tanh, norms.none, skips.none))
     initialize(net, initializers.glorot_uniform, stream(0, "init"))
@@ -164,11 +174,29 @@ def train(args: argparse.Namespace, callback: Callback | None) -> list[float]:
         constant,
         budget,
     )
-    trainer = Trainer(max_epochs=-1, callbacks=[callback] if callback else [], limit_val_batches=0, **OPTIONS)
+    trainer = Trainer(
+        max_epochs=-1,
+        callbacks=[callback] if callback else [],
+        limit_val_batches=0,
+        accelerator=args.device.type,
+        **OPTIONS,
+    )
     began: list[float] = []
-    learner.watchers.append(lambda _: began.append(time.process_time()))
+    learner.watchers.append(lambda _: began.append(now(args.device)))
     trainer.fit(learner)
     return [after - before for before, after in pairwise(began)]
+
+
+def now(device: torch.device) -> float:
+    """CPU seconds, or the clock's seconds once a GPU is done."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def card(device: torch.device) -> str:
+    return f", {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """What a training step of every recurrent cell costs: the fast way through a sequence, and the same cell step by step.
 
     python benchmarks/recurrent_step.py [--lengths 100 784 --width 128 --batch 128 --repeats 5 --threads 1]
+    python benchmarks/recurrent_step.py --device cuda --cells lru mingru s4d lstm gru --lengths 784
     python benchmarks/recurrent_step.py --cells lru mingru rnn --lengths 100 --repeats 3
 
 Every cell of conf/cell, with the keys that stand there, as one layer between inputs of one feature and a head of ten
 classes on the last state: forward, cross-entropy, backward, SGD. The yardstick is the same around torch.nn.LSTM. 'step
 by step' is what an instrument that looks at every state makes of a layer; cells without a fused kernel or a scan always
 go that way. The contenders take turns, so that whatever else the machine does falls on all of them; the figures are
-medians of the turns, and a ratio is one of two times of the same turn.
+medians of the turns, and a ratio is one of two times of the same turn. On a GPU a turn is a step too, and the clock is
+read when the GPU is done.
 """
 
 from __future__ import annotations
@@ -42,13 +44,13 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
     versions = f"torch {torch.__version__}, Python {platform.python_version()}, {args.threads} thread(s)"
-    print(f"width {args.width}, batch {args.batch}, {args.repeats} repeats, {versions}")
+    print(f"width {args.width}, batch {args.batch}, {args.repeats} repeats, {versions}{card(args.device)}")
     for steps in args.lengths:
-        contenders = {(YARDSTICK, "fast"): trainer(Yardstick(args.width), steps, args.batch)}
+        contenders = {(YARDSTICK, "fast"): trainer(Yardstick(args.width), steps, args)}
         for name in args.cells:
             for way in ways(made(name, args.width)):
-                contenders[name, way] = trainer(network(name, args.width, way), steps, args.batch)
-        show(steps, measure(contenders, args.repeats))
+                contenders[name, way] = trainer(network(name, args.width, way), steps, args)
+        show(steps, measure(contenders, args))
 
 
 def arguments() -> argparse.Namespace:
@@ -56,18 +58,23 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("width", 128), ("batch", 128), ("repeats", 5), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--lengths", type=int, nargs="+", default=[100, 784])
     parser.add_argument("--cells", nargs="+", choices=names, metavar="CELL", default=names, help=", ".join(names))
     return parser.parse_args()
 
 
-def measure(contenders: dict[tuple[str, str], Callable[[], None]], repeats: int) -> dict[tuple[str, str], list[float]]:
+def measure(
+    contenders: dict[tuple[str, str], Callable[[], None]], args: argparse.Namespace
+) -> dict[tuple[str, str], list[float]]:
     """Seconds of one training step, turn by turn."""
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in contenders}
-    for turn in range(repeats + 1):
+    for turn in range(args.repeats + 1):
         for key, step in contenders.items():
+            wait(args.device)
             began = time.perf_counter()
             step()
+            wait(args.device)
             if turn:  # the first turn warms up
                 seconds[key].append(time.perf_counter() - began)
     return seconds
@@ -137,9 +144,10 @@ def network(name: str, width: int, way: str) -> nn.Module:
     return net
 
 
-def trainer(net: nn.Module, steps: int, batch: int) -> Callable[[], None]:
-    x = torch.randn(batch, steps, FEATURES, generator=stream(0, "x"))
-    y = torch.randint(CLASSES, (batch,), generator=stream(0, "y"))
+def trainer(net: nn.Module, steps: int, args: argparse.Namespace) -> Callable[[], None]:
+    net.to(args.device)
+    x = torch.randn(args.batch, steps, FEATURES, generator=stream(0, "x")).to(args.device)
+    y = torch.randint(CLASSES, (args.batch,), generator=stream(0, "y")).to(args.device)
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3, fused=True)
 
@@ -149,6 +157,15 @@ def trainer(net: nn.Module, steps: int, batch: int) -> Callable[[], None]:
         optimizer.step()
 
     return step
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def card(device: torch.device) -> str:
+    return f", {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
 
 
 if __name__ == "__main__":

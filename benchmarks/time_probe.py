@@ -1,6 +1,6 @@
 """What looking through time costs: of a training step of a fused LSTM, as a share.
 
-    python benchmarks/time_probe.py [--steps 100 784 --width 128 --batch 128 --repeats 7]
+    python benchmarks/time_probe.py [--steps 100 784 --width 128 --batch 128 --repeats 7 --device cpu]
 
 Everything is in one process with one CPU thread unless `--threads` says otherwise. The contenders take turns, so that
 whatever else the machine does falls on all of them; the figures are medians of the repeats, as a ratio to the plain
@@ -32,18 +32,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 784], help="lengths of the sequences")
     for name, default in (("width", 128), ("batch", 128), ("repeats", 7), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"LSTM, H = {args.width}, batch {args.batch}, {args.repeats} repeats, {args.threads} threads")
-    print(f"torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"torch {torch.__version__}, Python {platform.python_version()}{card(args.device)}")
     for steps in args.steps:
         compare(steps, args)
 
 
 def compare(steps: int, args: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    model = Model(args.width)
-    x, y = torch.randn(args.batch, steps, 1), torch.randint(0, 10, (args.batch,))
+    model = Model(args.width).to(args.device)
+    x, y = torch.randn(args.batch, steps, 1, device=args.device), torch.randint(10, (args.batch,), device=args.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     plain = partial(train, model, optimizer, x, y)
     contenders: dict[str, tuple[Callable[[], object], bool]] = {"plain": (plain, False)}
@@ -56,8 +57,10 @@ def compare(steps: int, args: argparse.Namespace) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(args.repeats + 1):
         for name, (run, _) in contenders.items():
+            wait(args.device)
             began = time.perf_counter()
             run()
+            wait(args.device)
             if turn:  # the first turn warms up
                 seconds[name].append(time.perf_counter() - began)
     print(f"\nT = {steps}: a plain training step takes {1000 * statistics.median(seconds['plain']):.1f} ms\n")
@@ -91,6 +94,15 @@ def seen(hooks: TimeGradientHooks, plain: Callable[[], None]) -> object:
     hooks.start()
     plain()
     return hooks.finish()
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def card(device: torch.device) -> str:
+    return f", {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
 
 
 if __name__ == "__main__":

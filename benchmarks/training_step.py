@@ -1,6 +1,6 @@
 """What a training step costs: gradflow's loop and its gradient norms beside a bare PyTorch loop and plain Lightning.
 
-    python benchmarks/training_step.py [--depth 10 --width 64 --batch 64 --steps 400 --repeats 7]
+    python benchmarks/training_step.py [--depth 10 --width 64 --batch 64 --steps 400 --repeats 7 --device cpu]
 
 All train the same network on the same batches with one CPU thread. The contenders take turns, so that whatever else
 the machine does falls on all of them; the figures are the median of the repeats, as a ratio to the bare loop of the
@@ -43,7 +43,6 @@ OPTIONS = {
     "enable_checkpointing": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
-    "accelerator": "cpu",
 }
 
 
@@ -51,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("depth", 10), ("width", 64), ("batch", 64), ("steps", 400), ("repeats", 7)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     args = parser.parse_args()
     quiet()
     torch.set_num_threads(1)
@@ -71,7 +71,7 @@ def main() -> None:
                 seconds[name].append(took / args.steps)
     print(f"depth {args.depth}, width {args.width}, batch {args.batch}, {args.steps} steps, {args.repeats} repeats")
     versions = f"torch {torch.__version__}, lightning {lightning.__version__}, Python {platform.python_version()}"
-    print(f"{versions}, one thread")
+    print(f"{versions}, one thread{card(args.device)}")
     print("\n| loop | ms per step | ratio to the bare loop (min–max) | ratio of the quickest turns |")
     print("| --- | ---: | ---: | ---: |")
     base = seconds["bare PyTorch loop"]
@@ -90,8 +90,8 @@ def network(args: argparse.Namespace) -> torch.nn.Module:
 
 def bare(args: argparse.Namespace, task: object) -> float:
     """The least that has to be done."""
-    net = network(args)
-    data = task.load(Path(), 0, torch.device("cpu"))  # type: ignore[attr-defined]
+    net = network(args).to(args.device)
+    data = task.load(Path(), 0, args.device)  # type: ignore[attr-defined]
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=True)
     began = time.perf_counter()
     for step in range(args.steps):
@@ -99,6 +99,7 @@ def bare(args: argparse.Namespace, task: object) -> float:
         optimizer.zero_grad(set_to_none=True)
         torch.nn.functional.cross_entropy(net(x), y).backward()
         optimizer.step()
+    wait(args.device)
     return time.perf_counter() - began
 
 
@@ -108,9 +109,11 @@ def ours(args: argparse.Namespace, task: object, instruments: dict[str, int] | N
     load = lambda device, rank, world: task.load(Path(), 0, device, rank, world)  # type: ignore[attr-defined]  # noqa: E731
     learner = Learner(network(args), task, load, partial(sgd, lr=0.01, momentum=0.9), constant, budget)  # type: ignore[arg-type]
     callbacks = [GradientFlow(clipped=False, instruments=instruments)] if instruments else []
-    trainer = Trainer(max_epochs=-1, callbacks=callbacks, limit_val_batches=0, **OPTIONS)
+    trainer = Trainer(max_epochs=-1, callbacks=callbacks, limit_val_batches=0, accelerator=args.device.type, **OPTIONS)
+    wait(args.device)
     began = time.perf_counter()
     trainer.fit(learner)
+    wait(args.device)
     return time.perf_counter() - began
 
 
@@ -131,14 +134,24 @@ class Usual(LightningModule):
 
 
 def usual(args: argparse.Namespace, task: object) -> float:
-    data = task.load(Path(), 0, torch.device("cpu"))  # type: ignore[attr-defined]
+    data = task.load(Path(), 0, args.device)  # type: ignore[attr-defined]
     split = data.splits["train"]
-    examples = TensorDataset(data.to_input(split.x, torch.float32), split.y)
+    examples = TensorDataset(data.to_input(split.x, torch.float32).cpu(), split.y.cpu())
     loader = DataLoader(examples, batch_size=args.batch, shuffle=True, drop_last=True)
-    trainer = Trainer(max_steps=args.steps, max_epochs=-1, **OPTIONS)
+    trainer = Trainer(max_steps=args.steps, max_epochs=-1, accelerator=args.device.type, **OPTIONS)
     began = time.perf_counter()
     trainer.fit(Usual(network(args)), loader)
+    wait(args.device)
     return time.perf_counter() - began
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def card(device: torch.device) -> str:
+    return f", {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
 
 
 if __name__ == "__main__":

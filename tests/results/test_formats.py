@@ -65,7 +65,8 @@ def test_markdown(table):
 def test_latex(table):
     text = formats.to_latex(table)
     head, _, body = text.partition("\\toprule\n")
-    assert head.startswith("\\begin{table}\n")
+    assert head.splitlines()[0].startswith(r"% needs \usepackage{booktabs,siunitx,graphicx}")
+    assert head.splitlines()[1] == r"\begin{table}"
     assert r"\begin{tabular}{lS[table-format=1.3(2)]S[table-format=1.1e-2]ll}" in head
     assert body.splitlines()[1:5] == [
         r"\midrule",
@@ -288,11 +289,12 @@ def test_typst_takes_hostile_words_as_they_are(required, tmp_path):
 
 @pytest.fixture
 def pdflatex(required, tmp_path):
-    """Compiles a table, with booktabs and siunitx alone, and returns the text that TeX set."""
+    """Compiles a table, with the packages that its first line names alone, and returns the text that TeX set."""
     required(shutil.which("pdflatex") is not None, "pdflatex")
 
     def compile_(*tables: str) -> str:
-        head = "\\documentclass{article}\n\\usepackage{booktabs,siunitx,graphicx}\n\\begin{document}\n"
+        (needed,) = {re.match(r"% needs (\\usepackage\{\S+\}),", table)[1] for table in tables}
+        head = f"\\documentclass{{article}}\n{needed}\n\\begin{{document}}\n"
         (tmp_path / "paper.tex").write_text(head + "\n".join(tables) + "\\end{document}\n", encoding="utf-8")
         done = subprocess.run(
             ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],

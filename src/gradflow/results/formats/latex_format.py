@@ -43,16 +43,18 @@ SETUP = (
     "separate-uncertainty=true,retain-zero-uncertainty=true,table-align-uncertainty=false,"
     "reset-text-series=false,text-series-to-math=true"
 )
+NEEDS = r"% needs \usepackage{booktabs,siunitx,graphicx}, the last where the table is wider than the text"
 LONG = 9  # letters of a header that stands on one line
 
 
 def to_latex(table: Table) -> str:
-    """To be \\input where booktabs and siunitx (version 3) are loaded, and graphicx where it is wider than the text, to
-    which it is then scaled. A column of figures of one form is an S column, with its uncertainties; others are set as
-    mathematics."""
+    """To be \\input into a document that loads what its first line names (siunitx from version 3 on). A table that is
+    wider than the text is scaled to it. A column of figures of one form is an S column, with its uncertainties; others
+    are set as mathematics."""
     made = document(table)
     specs = [_spec([row.cells[i] for row in made.rows]) if n else "l" for i, n in enumerate(made.numbers)]
     lines = [
+        NEEDS,
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex(made.title)}}}",
