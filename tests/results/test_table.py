@@ -449,6 +449,13 @@ def test_a_diverged_run_competes_with_the_score_of_chance(records):
     assert "a diverged run counts as chance here" in "\n".join(table.notes)
 
 
+def test_cells_that_have_all_diverged_are_not_the_best_of_those_that_are_worse_than_chance(records):
+    for seed in range(3):
+        records.add(seed=seed, activation="relu", state="diverged")
+        records.add(seed=seed, activation="tanh", accuracy=0.05 + seed / 1000)
+    assert [line.marks for line in make_table(collect(records.sweep())).lines] == [{}, {}]
+
+
 def test_a_single_seed_has_a_best_and_nothing_is_tested(records):
     for activation, accuracy in (("relu", 0.5), ("tanh", 0.6)):
         records.add(activation=activation, accuracy=accuracy)

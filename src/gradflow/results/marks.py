@@ -36,6 +36,7 @@ class Rival:
     line: int
     column: str
     scores: dict[Key, float]
+    completed: bool  # any of its runs
 
 
 @dataclass
@@ -53,7 +54,8 @@ def mark(source: Source, wanted: Wanted, rows: Sequence[Mapping[Key, Sequence[st
 
     Techniques compete on the same task, and where all else that is shown is equal: in a table of depth and recipe the
     recipes at each depth, whether they stand below or beside each other. A diverged run competes with the score of
-    chance; a cell with one whose chance is not known does not compete.
+    chance; a cell with one whose chance is not known does not compete. Where the best have all diverged, none is
+    marked.
     """
     marked = Marked([{} for _ in rows])
     shown = [*wanted.rows, *wanted.cols]
@@ -76,7 +78,8 @@ def mark(source: Source, wanted: Wanted, rows: Sequence[Mapping[Key, Sequence[st
             if found:
                 labels = source.planned[run_ids[0]]
                 fixed = (labels["task"], *(labels.get(key) for key in shown if key not in by))
-                groups.setdefault((fixed, value, statistic), []).append(Rival(place, column, found))
+                completed = any(by_id[run_id].state == "completed" for run_id in run_ids)
+                groups.setdefault((fixed, value, statistic), []).append(Rival(place, column, found, completed))
     for (fixed, value, statistic), rivals in groups.items():
         if len(rivals) > 1 and (fixed[0], value) in better:
             _judge(rivals, statistic, better[fixed[0], value], marked, family)
@@ -91,7 +94,9 @@ def _last(shown: Sequence[str]) -> list[str]:
 
 def _judge(rivals: list[Rival], statistic: str, larger: bool, marked: Marked, family: Family) -> None:
     sign = 1 if larger else -1
-    best = max(rivals, key=lambda rival: sign * point(statistic, list(rival.scores.values())))
+    best = max(rivals, key=lambda rival: (sign * point(statistic, list(rival.scores.values())), rival.completed))
+    if not best.completed:
+        return
     others = [rival for rival in rivals if rival is not best]
     family.rivals.append(len(others))
     marked.lines[best.line][best.column] = BEST

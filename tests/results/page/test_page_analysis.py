@@ -46,7 +46,18 @@ def test_a_point_is_a_mean_with_students_interval(grid):
         )
         assert point["n"] == 3
     assert (shown["task"], shown["metric"], shown["better"]) == ("digits", "test/accuracy", "larger")
-    assert part["left_out"] == 0
+    assert (part["left_out"], shown["chance"]) == (0, 0.1)
+
+
+def test_runs_that_diverged_or_failed_are_counted_and_enter_no_mean(grid):
+    grid.add(depth=30, activation="relu", seed=4, state="failed")
+    for seed in range(2):
+        grid.add(depth=30, activation="gelu", seed=seed, state=("diverged", "failed")[seed])
+    shown = series(factors_part(collect(grid.sweep())), "depth", "activation", "relu", "metric")
+    assert [point.get("ended") for point in shown["points"]] == [None, None, "1 of 5 diverged, 1 of 5 failed"]
+    assert shown["points"][2]["mean"] == pytest.approx(statistics.fmean(accuracies(30, "relu")), rel=1e-5)
+    (lost,) = series(factors_part(collect(grid.sweep())), "depth", "activation", "gelu", "metric")["points"]
+    assert lost == {"x": 30, "mean": None, "low": None, "high": None, "n": 0, "ended": "1 of 2 diverged, 1 of 2 failed"}
 
 
 def test_a_ratio_is_a_geometric_mean_with_an_interval_of_its_logarithm(grid):
@@ -84,6 +95,8 @@ def test_tasks_are_never_mixed(records, recurrent, remembered):
     tasks = {(s["task"], s["metric"], s["better"]) for s in part["series"] if s["value"] == "metric"}
     assert tasks == {("digits", "test/accuracy", "larger"), ("adding", "test/mse", "smaller")}
     adding = [s for s in part["series"] if s["task"] == "adding"]
+    assert {s["value"] for s in adding} == {"metric", "memory_horizon"}
+    assert {s["value"] for s in part["series"] if s["task"] == "digits"} == {"metric", "gradient_ratio"}
     assert {point["n"] for s in adding for point in s["points"]} == {2}
     assert {s["x"] for s in part["series"] if s["task"] == "digits"} == {"depth"}  # the only thing that varies in it
 

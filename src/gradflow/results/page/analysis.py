@@ -6,11 +6,13 @@ The figures are those of `gradflow.results.statistics`; here they are arranged a
 from __future__ import annotations
 
 import math
+import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gradflow.results import choices
+from gradflow.results import choices, memory
 from gradflow.results.estimate import mean_interval
 from gradflow.results.page.columns import factors, metric_of
 from gradflow.results.page.pack import rounded
@@ -19,6 +21,7 @@ from gradflow.results.statistics.compare import comparisons
 from gradflow.results.statistics.effects import effects
 from gradflow.results.statistics.interval import Interval
 from gradflow.runs.planfile import Collection
+from gradflow.runs.record import Record
 
 MOST_TECHNIQUES = 40  # lines of a figure
 MOST_WORDS = 12  # on an axis
@@ -28,8 +31,9 @@ MOST_PAIRS = 5_000  # of runs, listed one by one, of one factor
 FEWEST_PAIRS = 10  # of one comparison
 ALL = "all runs"  # where one factor varies alone
 DIGITS = 6
+ENDED = ("diverged", "failed")
 
-Runs = list[tuple[dict[str, Any], dict[str, Any]]]  # labels and result
+Runs = list[tuple[dict[str, Any], Record]]  # labels, and the record of a run that has ended
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,21 @@ class _Pair:
 
 
 def factors_part(collection: Collection) -> dict[str, Any]:
-    """The part `factors`: for every pair of factors that fits a figure, the metric and the gradient ratio over the one
-    for each level of the other, with 95 % intervals. Tasks are never mixed."""
+    """The part `factors`: for every pair of factors that fits a figure, the metric, the gradient ratio and, of networks
+    with a time axis, the memory horizon over the one for each level of the other, with 95 % intervals (the horizon: its
+    range), and how many runs diverged or failed. Tasks are never mixed."""
     tasks: dict[str, list[dict[str, Any]]] = {}
     done: dict[tuple[str, str], Runs] = {}
+    failed: dict[str, Runs] = {}
     for run_id, own in choices.planned(collection).items():
         task, record = str(own.get("task", "")), collection.found.records.get(run_id)
         tasks.setdefault(task, []).append(own)
         if record is not None and record.result is not None:
-            done.setdefault((task, record.result["metric"]), []).append((own, record.result))
+            done.setdefault((task, record.result["metric"]), []).append((own, record))
+        elif record is not None and record.state in ENDED:
+            failed.setdefault(task, []).append((own, record))
+    for task, metric in done:  # a run that failed has no metric: it counts beside each of its task's
+        done[task, metric] += failed.get(task, [])
     series: list[dict[str, Any]] = []
     points = left_out = 0
     for (task, metric), runs in done.items():
@@ -83,38 +93,64 @@ def _series(
     pair: _Pair, task: str, metric: str, runs: Runs, names: Sequence[str], levels: dict[str, list[Any]]
 ) -> Iterator[dict[str, Any]]:
     groups: dict[Any, dict[Any, Runs]] = {}
-    for own, result in runs:
-        groups.setdefault(own.get(pair.by), {}).setdefault(own.get(pair.x), []).append((own, result))
+    for own, record in runs:
+        groups.setdefault(own.get(pair.by), {}).setdefault(own.get(pair.x), []).append((own, record))
     order = levels[pair.x]
     order = sorted(order) if _is_number(order) else order
-    better = "larger" if runs[0][1].get("larger_is_better", True) else "smaller"
+    about = next(record.result for _, record in runs if record.result)
+    better = "larger" if about.get("larger_is_better", True) else "smaller"
     others = [name for name in names if name not in (pair.x, pair.by)]
     for technique in levels.get(pair.by, [None]):
         found = groups.get(technique, {})
         if not found:
             continue
         pooled = [name for name in others if any(len({own.get(name) for own, _ in g}) > 1 for g in found.values())]
-        head = {"task": task, "metric": metric, "better": better, "x": pair.x, "by": pair.by, "pooled": pooled}
-        head["technique"] = ALL if not pair.by else _word(technique)
-        for value, point in (("metric", _metric), ("gradient_ratio", _ratio)):
+        head: dict[str, Any] = {
+            "task": task,
+            "metric": metric,
+            "better": better,
+            "x": pair.x,
+            "by": pair.by,
+            "pooled": pooled,
+        }
+        head |= {"technique": ALL if not pair.by else _word(technique), "chance": about.get("chance")}
+        for value, point in (("metric", _metric), ("gradient_ratio", _ratio), ("memory_horizon", _horizon)):
             made = [{"x": _axis(x), **at} for x in order if x in found and (at := point(found[x])) is not None]
             if made:
                 yield {**head, "value": value, "points": made}
 
 
 def _metric(runs: Runs) -> dict[str, Any] | None:
-    return _point(mean_interval([value for _, result in runs if (value := metric_of(result)) is not None]))
+    """The mean of those that completed, as in the table, and how many of how many did not; `mean` None where none
+    did."""
+    results = [record.result for _, record in runs if record.result]
+    point = _point(mean_interval([value for result in results if (value := metric_of(result)) is not None]))
+    states = Counter(record.state for _, record in runs if record.state in ENDED)
+    if not states:
+        return point
+    ended = ", ".join(f"{count} of {len(runs)} {state}" for state, count in states.items())
+    return {**(point or {"mean": None, "low": None, "high": None, "n": 0}), "ended": ended}
 
 
 def _ratio(runs: Runs) -> dict[str, Any] | None:
-    """The geometric mean, and the interval of the mean logarithm; 0 without an interval where any is exactly zero."""
-    ratios = [(result.get("gradient") or {}).get("ratio") for _, result in runs]
+    """The geometric mean, and the interval of the mean logarithm; 0 without an interval where any is exactly zero. A
+    run that diverged has one, of what came before."""
+    ratios = [(record.result.get("gradient") or {}).get("ratio") for _, record in runs if record.result]
     known = [float(ratio) for ratio in ratios if ratio is not None]
     if not known:
         return None
     if min(known) <= 0:
         return {"mean": 0, "low": None, "high": None, "n": len(known)}
     return _point(mean_interval([math.log(ratio) for ratio in known]), _exp)
+
+
+def _horizon(runs: Runs) -> dict[str, Any] | None:
+    """The median in time steps, as in the table, between the shortest and the longest."""
+    found = [memory.horizon(record.result) for _, record in runs if record.result]
+    steps = [reach.value for reach in found if reach is not None and reach.value is not None]
+    if not steps:
+        return None
+    return {"mean": statistics.median(steps), "low": min(steps), "high": max(steps), "n": len(steps)}
 
 
 def _point(found: Interval | None, turned: Callable[[float], float | None] = float) -> dict[str, Any] | None:

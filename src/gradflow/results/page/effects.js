@@ -54,7 +54,8 @@ function forest(effects) {
 }
 
 function effectsChart(effects) {
-  const { task, metric } = effects[0];
+  const { task } = effects[0];
+  const metric = spoken(effects[0].metric);
   const rows = effects.map((_, i) => effects.length - 1 - i); // the largest at the top
   const build = (look, width) => {
     const across = width < 600 ? 20 : 44;

@@ -1,7 +1,7 @@
 /* The metric and the gradient ratio by one factor, a line for each technique; and what changed the most. */
 
 const LINES = 8; // more of them are drawn when they are asked for
-const BANDS = 6; // more lines than that have bars instead of bands, which would cover each other
+const BANDS = 3; // more lines than that have bars instead of bands, which would cover each other
 
 const factorsView = {
   name: "factors",
@@ -47,20 +47,16 @@ function factorCharts(series, place, leftOut) {
     choice("along", xs, x, (value) => go({ x: value }, true)),
     choice("a line for each", bys, by, (value) => go({ by: value }, true)),
   );
-  const figures = ["metric", "gradient_ratio"].map((value) =>
-    factorChart(
-      drawn.filter((one) => one.value === value),
-      value,
-      { task, x, by },
-    ),
-  );
+  const of = (value) => drawn.filter((one) => one.value === value);
+  const others = ["gradient_ratio", "memory_horizon"].filter((value) => of(value).length > 0);
+  const figures = ["metric", ...others].map((value) => factorChart(of(value), value, { task, x, by }));
   const pooled = unique(drawn.flatMap((one) => one.pooled ?? []));
   const over = pooled.length > 0 ? `seeds and ${pooled.join(", ")}` : "seeds";
   const absent = leftOut > 0 ? ` ${leftOut} more pairs of factors have too many lines to be drawn.` : "";
   const note = make(
     "p",
     { class: "soft" },
-    `Means over ${over} with 95 % intervals; those of the gradient ratio are geometric. A click on a key hides its line, with Shift it leaves it alone.${absent}`,
+    `Means over ${over} with 95 % intervals, of the runs that completed; a cross marks where any diverged or failed. Those of the gradient ratio are geometric, and of all runs that have one; of a memory horizon the median and the range are drawn. The scale is that of the means: a wide interval may leave the chart. A click on a key hides its line, with Shift it leaves it alone.${absent}`,
   );
   return [tools, make("div", { class: "two" }, figures), note];
 }
@@ -72,40 +68,25 @@ function readable(ofTask, x, bys) {
 }
 
 function factorChart(drawn, value, { task, x, by }) {
-  const what = value === "metric" ? (drawn[0]?.metric ?? "metric") : "gradient ratio";
+  const what = value === "metric" ? spoken(drawn[0]?.metric ?? "metric") : value.replace("_", " ");
   const title = `${task}: ${what} by ${x}, for each ${by}`;
   if (drawn.length === 0) return make("p", { class: "soft" }, `No run has a ${what}.`);
   const axis = xAxis(drawn);
-  const lowest = floorOf(drawn);
+  const scale = { metric: metricScale, gradient_ratio: ratioScale, memory_horizon: horizonScale }[value](drawn);
   const build = (look) => ({
     data: drawn.flatMap((one, i) =>
-      technique(one, lineLook(i, drawn.length, look, ordered(drawn)), { axis, lowest, bands: drawn.length <= BANDS }),
+      technique(one, lineLook(i, drawn.length, look, ordered(drawn)), {
+        ...{ axis, ...scale, bands: drawn.length <= BANDS },
+        lowest: scale.edge ? scale.edge(i) : scale.lowest,
+      }),
     ),
     layout: layoutFor(look, {
       xaxis: { ...axis.layout, title: { text: words(axis.log ? `${x} (log scale)` : x) } },
-      yaxis:
-        value === "metric"
-          ? { title: { text: words(what) } }
-          : {
-              type: "log",
-              title: { text: "gradient ratio, first ÷ last block" },
-              dtick: decades(drawn),
-              tickfont: { size: 10.5 },
-            },
-      shapes:
-        value === "metric"
-          ? []
-          : [
-              {
-                type: "line",
-                xref: "paper",
-                x0: 0,
-                x1: 1,
-                y0: 1,
-                y1: 1,
-                line: { color: look.zero, width: 1, dash: "dot" },
-              },
-            ],
+      yaxis: { title: { text: words(scale.title ?? what) }, ...scale.layout },
+      shapes: scale.levels.map((y) => ({
+        ...{ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y },
+        line: { color: look.zero, width: 1, dash: "dot" },
+      })),
     }),
   });
   return chart(title, build, { file: `${task}-${what}-by-${x}-for-${by}` });
@@ -131,6 +112,31 @@ function xAxis(drawn) {
   return { numeric: true, log, layout: { type: log ? "log" : "linear", ...ticks } };
 }
 
+/** The scale of the means and of chance, so that a wide interval does not press all lines flat; logarithmic for a metric
+    of which less is better and that spans a lot. Crosses stand near its lower edge, those of no two lines in one place. */
+function metricScale(drawn) {
+  const means = drawn.flatMap(({ points }) => points.map((point) => point.mean)).filter(isNumber);
+  const chances = unique(drawn.map(({ chance }) => chance)).filter(isNumber);
+  if (means.length === 0) return { levels: chances, log: false, edge: (i) => 0.03 * i, layout: { range: [-0.05, 1] } };
+  const [low, high] = range([...means, ...chances]);
+  if (drawn[0].better === "smaller" && low > 0 && high / low > 20) {
+    const ends = [Math.log10(low / 1.6), Math.log10(high * 1.6)];
+    return { levels: chances, log: true, edge: (i) => (low / 1.5) * 1.06 ** i, layout: { type: "log", range: ends } };
+  }
+  const margin = 0.12 * (high - low || Math.abs(high) || 1);
+  const edge = (i) => low - (0.85 - 0.12 * i) * margin;
+  return { levels: chances, log: false, edge, layout: { range: [low - margin, high + margin] } };
+}
+
+function ratioScale(drawn) {
+  const layout = { type: "log", dtick: decades(drawn), tickfont: { size: 10.5 } };
+  return { levels: [1], log: true, lowest: floorOf(drawn), title: "gradient ratio, first ÷ last block", layout };
+}
+
+function horizonScale() {
+  return { levels: [], log: false, lowest: 0, title: "memory horizon (time steps)", layout: { rangemode: "tozero" } };
+}
+
 /** Where an exact zero is drawn on a log axis: a decade below the smallest that is not. */
 function floorOf(drawn) {
   const positive = drawn
@@ -148,11 +154,11 @@ function decades(drawn) {
 }
 
 /** The traces of one technique: its line, and its interval as a band or as bars. */
-function technique({ technique: name, points, value }, { color, dash, symbol }, { axis, lowest, bands }) {
-  const log = value === "gradient_ratio";
+function technique({ technique: name, points, value }, { color, dash, symbol }, { axis, lowest, bands, log }) {
   const height = (number) => (log && number <= 0 ? lowest : number);
   const known = points.filter((point) => isNumber(point.mean));
-  const x = known.map((point) => (axis.numeric ? point.x : words(point.x)));
+  const place = (point) => (axis.numeric ? point.x : words(point.x));
+  const x = known.map(place);
   const y = known.map((point) => height(point.mean));
   const held = known.every((point) => isNumber(point.low));
   const band = bands && axis.numeric && held && known.length > 1;
@@ -181,7 +187,16 @@ function technique({ technique: name, points, value }, { color, dash, symbol }, 
     hovertemplate: "%{text}<extra></extra>",
     ...(band ? {} : { error_y: bars }),
   };
-  if (!band) return [line];
+  const ended = points.filter((point) => point.ended);
+  const crosses = {
+    ...{ type: "scatter", mode: "markers", legendgroup: name, showlegend: false },
+    ...{ x: ended.map(place), y: ended.map(() => lowest) },
+    marker: { color, size: 8, symbol: "x-thin-open", line: { width: 2 } },
+    text: ended.map((point) => `<b>${words(name)}</b><br>at ${words(shown(point.x))}: ${words(point.ended)}`),
+    hovertemplate: "%{text}<extra></extra>",
+  };
+  const lines = ended.length > 0 ? [line, crosses] : [line];
+  if (!band) return lines;
   const low = known.map((point) => height(point.low));
   const high = known.map((point) => height(point.high));
   const area = {
@@ -192,9 +207,15 @@ function technique({ technique: name, points, value }, { color, dash, symbol }, 
     fill: "toself",
     fillcolor: faded(color, 0.16),
   };
-  return [{ ...area, line: { width: 0, color }, legendgroup: name, showlegend: false, hoverinfo: "skip" }, line];
+  return [{ ...area, line: { width: 0, color }, legendgroup: name, showlegend: false, hoverinfo: "skip" }, ...lines];
 }
 
-function pointWords(name, { x, mean: middle, low, high, n }) {
-  return `<b>${words(name)}</b><br>at ${words(shown(x))}: ${withInterval({ value: middle, low, high })}<br>n = ${n}`;
+function pointWords(name, { x, mean: middle, low, high, n, ended }) {
+  const lost = ended ? `; ${words(ended)}` : "";
+  return `<b>${words(name)}</b><br>at ${words(shown(x))}: ${withInterval({ value: middle, low, high })}<br>n = ${n}${lost}`;
+}
+
+/** "test/accuracy" as the table has it. */
+function spoken(metric) {
+  return metric.replace("/", " ");
 }
