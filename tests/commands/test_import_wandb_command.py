@@ -14,7 +14,7 @@ def wandb(monkeypatch):
 
     def pull(*words):
         asked.append(words)
-        words[4]("digits mlp relu")
+        words[5]("digits mlp relu")
         return Imported(["a"], ["b"], {f"wandb-{i}": "it is running" for i in range(7)})
 
     monkeypatch.setattr(wandb_import, "pull", pull)
@@ -23,7 +23,8 @@ def wandb(monkeypatch):
 
 
 def test_what_was_imported_is_told_and_what_was_left_out(typed, tmp_path, wandb):
-    words = ["--filter", "optimizer.lr=0.1", "--filter", "group=g", "--metric", "test_acc"]
+    words = ["--filter", "optimizer.lr=0.1", "--filter", "group=g", "--metric", "test_acc:test/accuracy"]
+    words += ["--metric", "loss", "--label", "task=cifar10"]
     said = typed("import-wandb", "team/project", *words)
     runs = tmp_path / "runs"
     assert said.code == 0
@@ -32,7 +33,8 @@ def test_what_was_imported_is_told_and_what_was_left_out(typed, tmp_path, wandb)
     assert lines[0] == "gradflow: wandb-0 left out: it is running"
     assert lines[-1] == "gradflow: 2 more left out"
     filters = {"config.optimizer-lr.value": 0.1, "group": "g"}
-    assert wandb[0][:4] == ("team/project", runs, filters, ["test_acc"])
+    metrics = {"test_acc": "test/accuracy", "loss": "loss"}
+    assert wandb[0][:5] == ("team/project", runs, filters, metrics, {"task": "cifar10"})
     assert typed("import-wandb", "team/project", "--runs", tmp_path / "other").code == 0
     assert wandb[1][1] == tmp_path / "other"
 
@@ -43,6 +45,7 @@ def test_what_was_imported_is_told_and_what_was_left_out(typed, tmp_path, wandb)
         (["project"], "import-wandb project: must be ENTITY/PROJECT, as in the address of its page"),
         (["a/b/c"], "import-wandb a/b/c: must be ENTITY/PROJECT, as in the address of its page"),
         (["a/b", "--filter", "depth"], "--filter depth: must be key=value, e.g. depth=10 or group=quickstart"),
+        (["a/b", "--label", "task"], "--label task: must be key=value, e.g. task=cifar10"),
         (["a/b"], "import-wandb: no W&B API key found; run 'wandb login', or set WANDB_API_KEY"),
     ],
 )

@@ -3,6 +3,7 @@ loopback (`wandb_stand_in.py`), and read back by `wandb.Api`."""
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,10 +11,14 @@ import pytest
 import yaml
 from wandb_stand_in import Kept, StandIn
 
+from gradflow.diagnosis.thresholds import thresholds
 from gradflow.errors import ConfigError
+from gradflow.results import diagnoses
 from gradflow.results.survey import survey
+from gradflow.results.table import make_table
 from gradflow.runs.compose import composer
 from gradflow.runs.execute import execute
+from gradflow.runs.planfile import collect
 from gradflow.runs.record import read
 from gradflow.runs.stop import Stop
 from gradflow.runs.wandb_history import NOT_LOGGED
@@ -78,19 +83,42 @@ def test_a_run_of_ours_comes_back_as_it_was(server, tmp_path):
 
 
 def test_a_run_of_other_software_gets_labels_from_its_config_and_metrics_from_its_summary(server, tmp_path):
-    done = pull(PROJECT, tmp_path, metrics=["test_acc"])
+    done = pull(PROJECT, tmp_path, metrics={"test_acc": "test/accuracy"}, labels={"task": "digits", "depth": 12})
     assert done.new == [server.here.name, "wandb-foreign_1"]
     assert done.skipped == {"wandb-alive": "it is running"}
     record = read(tmp_path / "wandb-foreign_1")
     assert record.state == "completed"
-    assert record.result["metrics"] == {"test_acc": 0.75}
-    assert (record.result["metric"], record.result["larger_is_better"]) == ("test_acc", True)
-    wanted = {"lr": 0.1, "model.name": "vit", "model.layers": 12, "seed": 3, "source": PROJECT, "task": "gradflow"}
+    assert record.result["metrics"] == {"test/accuracy": 0.75}
+    assert (record.result["metric"], record.result["larger_is_better"]) == ("test/accuracy", True)
+    wanted = {"lr": 0.1, "model.name": "vit", "model.layers": 12, "seed": 3, "source": PROJECT, "task": "digits"}
+    wanted |= {"depth": 12, "recipe": "gradflow"}
     assert record.labels.items() >= wanted.items()
     assert record.result["cost"]["train_seconds"] == 10.0
     metrics = pq.read_table(record.path / "metrics.parquet").to_pylist()
     assert [(r["step"], r["value"]) for r in metrics if r["name"] == "loss"] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
     assert all(math.isnan(row["value"]) for row in metrics if row["name"] == "acc")
+
+
+def test_it_is_not_judged_again_since_not_all_that_is_judged_was_given_to_wandb(server, tmp_path):
+    pull(PROJECT, tmp_path, filters_of(["group=g"]))
+    (case,) = diagnoses.of(tmp_path / server.here.name).cases
+    assert case.diagnosis.verdict == case.record.result["verdict"]
+    assert [asdict(sign) for sign in case.diagnosis.signs] == case.record.result["signs"] != []
+    assert (case.diagnosis.clear, case.diagnosis.unmeasured) == ((), ())
+    with pytest.raises(ConfigError, match=r"--thresholds: .* was imported from W&B"):
+        diagnoses.of(tmp_path / server.here.name, thresholds())
+
+
+def test_a_filter_by_a_label_that_no_run_has_names_the_nearest(server, tmp_path):
+    with pytest.raises(ConfigError, match=r"--filter depht: no run of .* fits; allowed: .* did you mean 'depth'"):
+        pull(PROJECT, tmp_path, filters_of(["depht=3"]))
+    assert pull(PROJECT, tmp_path, filters_of(["depth=99"])).new == []
+
+
+def test_a_metric_of_several_names_in_one_task_is_told(server, tmp_path):
+    pull(PROJECT, tmp_path, metrics={"test_acc": "test_acc"}, labels={"task": "digits"})
+    notes = make_table(collect(tmp_path)).notes
+    assert "digits: the metric of 1 run is test/accuracy, of 1 run is test_acc" in notes
 
 
 def test_nothing_that_is_there_is_changed(server, tmp_path):
@@ -103,7 +131,7 @@ def test_nothing_that_is_there_is_changed(server, tmp_path):
 
 
 def test_a_metric_that_a_run_has_not_is_told(tmp_path):
-    done = pull(PROJECT, tmp_path, metrics=["accuracy"])
+    done = pull(PROJECT, tmp_path, metrics={"accuracy": "accuracy"})
     assert done.skipped["wandb-foreign_1"] == "its summary has no accuracy, but loss, test_acc"
 
 

@@ -109,10 +109,24 @@ class Source:
         smaller = sorted({r["metric"].replace("/", " ") for r in results if not r.get("larger_is_better", True)})
         if smaller:
             notes.append(f"{', '.join(smaller)}: smaller is better")
+        if any(value.partition("@")[0] == "metric" for value in self.values):
+            notes += self._unlike()
         notes += self._absent(lines) + memory.notes(self.values, results)
         if self.equal is not None:
             notes += [note for column, note in self.equal.notes().items() if column in self.values]
         return notes
+
+    def _unlike(self) -> list[str]:
+        """Where runs of one task call their headline figure by several names, as those of other software do."""
+        named: dict[str, Counter[str]] = {}
+        for record in self.records.values():
+            if record.result:
+                named.setdefault(str(record.labels["task"]), Counter())[record.result["metric"]] += 1
+        return [
+            f"{task}: the metric of {', of '.join(f'{_runs(count)} is {name}' for name, count in names.items())}"
+            for task, names in named.items()
+            if len(names) > 1
+        ]
 
     def _absent(self, lines: Sequence[Line]) -> list[str]:
         states = self._states(self.planned)
@@ -161,6 +175,10 @@ STATISTICS_TOLD = {
 FEW = 6  # runs; with fewer, the percentile interval of a median is no 95 % interval: 1 − 2·(½)ⁿ
 
 
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
 def _counts(lines: Sequence[Line]) -> list[str]:
     """How many runs are behind the figures, and what so few can say."""
     shown = [value for line in lines for value in line.values.values() if isinstance(value, Interval)]
@@ -168,7 +186,7 @@ def _counts(lines: Sequence[Line]) -> list[str]:
     if not counts:
         return []
     few, many = min(counts), max(counts)
-    notes = [f"n = {few if few == many else f'{few} to {many}'} runs behind a figure"]
+    notes = [f"n = {_runs(few) if few == many else f'{few} to {many} runs'} behind a figure"]
     drawn = [value.count for value in shown if not value.symmetric and value.low is not None]
     if drawn and min(drawn) < FEW:
         held = 100 * (1 - 2 * 0.5 ** min(drawn))

@@ -62,7 +62,7 @@ def of(folder: Path, limits: Thresholds | None = None) -> Diagnoses:
         except Unreadable as error:
             raise ConfigError(str(error)) from None
         assert record is not None
-        found = diagnose(from_record(folder), limits)
+        found = _judged(record, limits)
         return Diagnoses([Case(record, with_cures(found, record, *beside(record)))], True, [])
     collection = collect(folder)
     cases, problems = [], list(collection.found.problems)
@@ -70,10 +70,23 @@ def of(folder: Path, limits: Thresholds | None = None) -> Diagnoses:
         record = collection.found.records.get(run_id)
         if record is not None:
             try:
-                cases.append(Case(record, diagnose(from_record(record.path), limits)))
+                cases.append(Case(record, _judged(record, limits)))
             except ConfigError as error:
                 problems += error.lines
     return Diagnoses(cases, False, problems)
+
+
+def _judged(record: Record, limits: Thresholds | None) -> Diagnosis:
+    """Made anew, but of an imported record as it came: W&B was not given all that signs are looked for in.
+
+    Raises:
+        ConfigError: where it cannot be made.
+    """
+    if not record.status.get("imported") or record.result is None:
+        return diagnose(from_record(record.path), limits)
+    if limits is not None:
+        raise ConfigError(f"--thresholds: {record.run_id} was imported from W&B, which has not all that is judged")
+    return Diagnosis(str(record.result["verdict"]), tuple(Sign(**sign) for sign in record.result["signs"]))
 
 
 def to_json(found: Diagnoses) -> str:
@@ -105,7 +118,10 @@ def _in_full(case: Case) -> Iterator[Any]:
             shown = sign.what, number(sign.value), number(sign.threshold), sign.where or ""
             table.add_row(Text(sign.verdict, style=COLOURS.get(sign.verdict, "")), *map(Text, shown))
         yield table
-    yield f"{len(diagnosis.clear)} signs were looked for and not found{_listed(diagnosis.clear)}"
+    if record.status.get("imported"):
+        yield "judged where it was trained, before it was imported; what W&B was not given cannot be looked at again"
+    else:
+        yield f"{len(diagnosis.clear)} signs were looked for and not found{_listed(diagnosis.clear)}"
     if diagnosis.unmeasured:
         yield f"{len(diagnosis.unmeasured)} could not be looked for{_listed(diagnosis.unmeasured)}"
     for cure in diagnosis.cures:

@@ -2,8 +2,8 @@
 
 A run that gradflow has logged comes back as it was: its result, from the summary; its config; losses, metrics and what
 was measured, from its history. What W&B was not given is not there again: blocks that have no chart of their own,
-histograms, the gradient of every time step. A run of other software becomes a record whose labels are its config, and
-whose metrics are numbers of its summary.
+histograms, the gradient of every time step; so it is not judged again. A run of other software becomes a record whose
+labels are its config, and whose metrics are numbers of its summary.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gradflow.errors import ConfigError
+from gradflow.errors import ConfigError, choose_from
 from gradflow.runs import wandb_keys as keys
 from gradflow.runs.record import write_bytes, write_json
 from gradflow.runs.series import GRADFLOW, METRICS, Series
@@ -46,7 +46,8 @@ def pull(
     project: str,
     runs: Path,
     filters: dict[str, Any] | None = None,
-    metrics: Sequence[str] = (),
+    metrics: Mapping[str, str] | None = None,
+    labels: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Imported:
     """Make a record of each run of a project that has none, and has ended.
@@ -55,15 +56,19 @@ def pull(
         project: 'ENTITY/PROJECT'.
         runs: the folder of runs; nothing that is there is changed.
         filters: as `filters_of` makes them.
-        metrics: of other software's runs, the summary's keys that count, the one to compare by first.
+        metrics: of other software's runs, the summary's keys that count, each with what to call it, the one to compare
+            by first.
+        labels: of other software's runs, beside those of their config, which they replace.
         tell: given each run's title, once its record is there.
 
     Raises:
-        ConfigError: where the server does not answer, refuses, or has no such project.
+        ConfigError: where the server does not answer, refuses, or has no such project; where no run fits a filter
+            because none has such a label.
     """
-    done = Imported()
+    done, fits = Imported(), False
     runs.mkdir(parents=True, exist_ok=True)
     for run in _asked(project, lambda: iter(_api().runs(project, filters=filters or {}, order="+created_at"))):
+        fits = True
         kept = _result_of(run)
         name = str(run.id) if kept else f"wandb-{re.sub(r'[^A-Za-z0-9_-]', '_', str(run.id))}"
         if (runs / name).exists():
@@ -73,7 +78,7 @@ def pull(
             done.skipped[name] = f"it is {run.state}"
             continue
         try:
-            result = kept["result"] if kept else _foreign(run, name, project, metrics)
+            result = kept["result"] if kept else _foreign(run, name, project, metrics or {}, labels or {})
         except ConfigError as error:
             done.skipped[name] = error.lines[0]
             continue
@@ -89,6 +94,8 @@ def pull(
         done.new.append(name)
         if tell is not None:
             tell(str(result["title"]))
+    if not fits and filters:
+        _check_labels(project, filters)
     return done
 
 
@@ -109,6 +116,34 @@ def filters_of(words: Iterable[str]) -> dict[str, Any]:
         own = {"group": "group", "state": "state", "tag": "tags"}
         found[own.get(name, f"config.{keys.config_key(name)}.value")] = yaml.safe_load(text)
     return found
+
+
+def labels_of(words: Iterable[str]) -> dict[str, Any]:
+    """Labels from 'key=value' words.
+
+    Raises:
+        ConfigError: for a word without '='.
+
+    >>> labels_of(["task=cifar10", "seed=3"])
+    {'task': 'cifar10', 'seed': 3}
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--label {word}: must be key=value, e.g. task=cifar10")
+        found[name] = yaml.safe_load(text)
+    return found
+
+
+def _check_labels(project: str, filters: dict[str, Any]) -> None:
+    """That the project's first run has the labels that are asked for."""
+    first = next(_asked(project, lambda: iter(_api().runs(project, per_page=1))), None)
+    known = {} if first is None else {f"config.{name}.value": name for name in first.config}
+    wrong = [name for name in filters if name.startswith("config.") and name not in known]
+    if known and wrong:
+        label = wrong[0].removeprefix("config.").removesuffix(".value")
+        raise ConfigError(f"--filter {label}: no run of {project} fits; {choose_from(label, known.values())}")
 
 
 def _api() -> Any:
@@ -199,7 +234,9 @@ def _measured(rest: str) -> dict[str, Any] | None:
     return None
 
 
-def _foreign(run: Any, name: str, project: str, metrics: Sequence[str]) -> dict[str, Any]:
+def _foreign(
+    run: Any, name: str, project: str, metrics: Mapping[str, str], labels: Mapping[str, Any]
+) -> dict[str, Any]:
     """The result of a run of other software.
 
     Raises:
@@ -211,19 +248,20 @@ def _foreign(run: Any, name: str, project: str, metrics: Sequence[str]) -> dict[
     if missing or not figures:
         has = ", ".join(sorted(figures)[:10]) or "no number"
         raise ConfigError(f"its summary has no {missing[0] if missing else 'metric'}, but {has}")
-    main = metrics[0] if metrics else _likely(figures)
-    labels: dict[str, Any] = {"task": project.rpartition("/")[2], "model": "imported", "depth": 0, "seed": 0}
-    labels |= dict.fromkeys(("activation", "init", "norm", "skip"), "none") | _flat(dict(run.config))
-    labels |= {"source": project}
-    if not isinstance(labels.get("recipe"), str):
-        labels["recipe"] = str(run.group or run.name)
+    shown = {called: figures[key] for key, called in metrics.items()} or figures
+    main = next(iter(metrics.values()), None) or _likely(figures)
+    own: dict[str, Any] = {"task": project.rpartition("/")[2], "model": "imported", "depth": 0, "seed": 0}
+    own |= dict.fromkeys(("activation", "init", "norm", "skip"), "none") | _flat(dict(run.config))
+    if not isinstance(own.get("recipe"), str):
+        own["recipe"] = str(run.group or project.rpartition("/")[2])  # seeds of one config stand in one row
+    own |= {"source": project, **labels}
     seconds = summary.get("_runtime")
     steps = int(summary.get("_step", 0))
     return {
         "run_id": name,
         "state": "completed",
         "title": str(run.name),
-        "labels": labels,
+        "labels": own,
         "steps": steps,
         "diverged_at": None,
         "stages": [],
@@ -234,7 +272,7 @@ def _foreign(run: Any, name: str, project: str, metrics: Sequence[str]) -> dict[
         "chance_error": None,
         "solved": None,
         "test_size": None,
-        "metrics": {key: figures[key] for key in (metrics or figures)},
+        "metrics": shown,
         "gradient": None,
         "no_gradient": None,
         "time": None,

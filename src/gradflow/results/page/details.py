@@ -66,7 +66,8 @@ def _diagnosis(
 ) -> dict[str, Any] | None:
     """The verdict with its signs: those of the result once there is one, else of what there is by now."""
     result, done = record.result or {}, record.state in DONE
-    if planned.anew or not done:
+    anew = not done or (planned.anew and not record.status.get("imported"))  # W&B was not given all that is judged
+    if anew:
         if gradflow is None and metrics is None and not done:
             return None
         found = diagnose(from_tables(result, gradflow, metrics))
@@ -85,7 +86,7 @@ def _diagnosis(
         ],
         "clear": list(found.clear),
         "unmeasured": list(found.unmeasured),
-        "looked": planned.anew or not done,
+        "looked": anew,
         "cures": [
             {"text": str(cure), "overrides": list(cure.overrides), "source": cure.source} for cure in cured.cures
         ],
