@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import statistics
@@ -77,8 +78,9 @@ def sweep(*words: str) -> Swept:
         records = sorted(folder.glob("runs/*/result.json"), key=lambda file: file.stat().st_mtime)
         starts = sorted(json.loads(file.with_name("status.json").read_text())["started"] for file in records)
         last = records[-1].stat().st_mtime
-        for log in folder.glob("runs/*/log.txt"):
-            print(*{line for line in log.read_text().splitlines() if "take turns" in line}, file=sys.stderr, flush=True)
+        logs = {line for log in folder.glob("runs/*/log.txt") for line in log.read_text().splitlines()}
+    for line in sorted(line for line in logs if "take turns" in line):
+        print(line, file=sys.stderr)
     between = (starts[-1] - starts[0]) / max(1, len(starts) - 1)
     return Swept(took, starts[0] - began, last - starts[0], took - (last - began), between)
 
@@ -106,7 +108,8 @@ def main() -> None:
 
     def note(name: str, seconds: float) -> None:
         taken[name].append(seconds)
-        print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+        if not math.isnan(seconds):
+            print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
 
     for _ in range(args.repeats):
         for name, size in zip(packed, args.pack, strict=True):
@@ -126,6 +129,8 @@ def main() -> None:
     print(f"instruments={args.instruments}, hardware={args.hardware}")
     print(f"| how | seconds | times as long as {packed[0]} (min–max) |\n| --- | ---: | ---: |")
     for name, seconds in taken.items():
+        if math.isnan(seconds[0]):
+            continue
         ratios = [a / b for a, b in zip(seconds, taken[packed[0]], strict=True)]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
         print(f"| {name} | {statistics.median(seconds):.1f} | {spread} |", flush=True)
