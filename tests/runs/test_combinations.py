@@ -1,7 +1,7 @@
 """Every model × activation × init × norm × skip: refused in a line that says what to change, or trained for a step.
 
-An initialiser changes numbers, never shapes, so that the cells are covered in three ways: every model × activation ×
-norm × skip trains a step, small but for real; every init fills every model × norm × skip that
+An initialiser changes numbers, never shapes, so that the cells are covered in three ways: half of model × activation ×
+norm × skip, in which every three of the four words come together, trains a step, small but for real; every init fills every model × norm × skip that
 admits it; and 75 cells of the whole product, drawn with a seed, pass preflight on the meta device and train a step.
 """
 
@@ -96,9 +96,13 @@ def test_a_cell_is_the_config_that_hydra_composes(compose, cell, model):
 @pytest.mark.usefixtures("_definitions_once")
 @pytest.mark.parametrize(("model", "skip"), structures(), ids=lambda word: word)
 def test_every_structure_trains_or_is_refused(cell, images, forward, model, skip):
-    """Loss and gradients are finite; every parameter gets a gradient."""
+    """Loss and gradients are finite; every parameter gets a gradient. Of activation × norm every other pair, as on a
+    chessboard, whose colours change from structure to structure."""
     refused = trained = 0
-    for activation, norm in itertools.product(WORDS["activation"], WORDS["norm"]):
+    colour = sum(WORDS[group].index(word) for group, word in (("model", model), ("skip", skip)))
+    for (i, activation), (j, norm) in itertools.product(*(enumerate(WORDS[g]) for g in ("activation", "norm"))):
+        if (i + j + colour) % 2:
+            continue
         config = cell(model, activation, "he_normal", norm, skip)
         made = attempt(config, forward)
         if isinstance(made, str):
@@ -116,10 +120,10 @@ def test_every_structure_trains_or_is_refused(cell, images, forward, model, skip
         missing = [n for n, g in gradients.items() if g is None or not (may_explode or g.isfinite().all())]
         assert not missing, (activation, norm, missing[:3])
         trained += 1
-    assert refused + trained == len(WORDS["activation"]) * len(WORDS["norm"])
+    assert refused + trained >= len(WORDS["activation"]) * len(WORDS["norm"]) // 2
     never = {("transformer_encoder", word) for word in ("preact_residual", "dense", "fixup_scalar")}
     if (model, skip) not in {*never, ("resnet", "highway")}:
-        assert trained >= 19 * 4, "most activations go with most norms"
+        assert trained >= 19 * 2, "most activations go with most norms"
 
 
 @pytest.mark.usefixtures("_definitions_once")
