@@ -4,8 +4,13 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+import synthetic_page
 from playwright.sync_api import expect
 from synthetic_page import IMAGE, SCRIPT
+from watched_page import Watched
+
+from gradflow.results import report
+from gradflow.results.page.document import document, plotly
 
 PLOTS = ".plot[data-drawn]"
 
@@ -96,12 +101,73 @@ def test_two_techniques_are_compared_and_turned_round(page, go):
     expect(page.locator("#run")).to_be_hidden()
 
 
+COLOURS = """({ data: [{ line: { color, cmin, cmax, colorscale } }] }) => {
+    const [none, worst] = [...new Set(color)].sort((a, b) => a - b).map((value) => (value - cmin) / (cmax - cmin));
+    return [worst, none, Math.max(...colorscale.filter(([, colour]) => colour === "#b0b7bf").map(([at]) => at))];
+}"""
+
+
+def test_every_level_of_an_axis_is_named_where_it_is(browser, tmp_path):
+    boot, parts = synthetic_page.data(360)
+    columns = {column["key"]: column for column in parts["runs"]["columns"]}
+    columns["activation"]["values"] = [f"gradflow.models.{end}" for end in ("same · batch", "same · layer", "other")]
+    summary = {**columns["norm"], "key": "recipe", "title": "recipe"}  # it says what the axis 'norm' says
+    parts["runs"]["columns"].insert(0, summary)
+    ratios = columns["gradient_ratio"]["data"]
+    columns["gradient_ratio"]["data"] = [None if ratio is None else 0.3 + ratio / 4 for ratio in ratios]
+    for end in ("png", "svg"):
+        (tmp_path / f"heatmap.{end}").touch()
+    boot["pictures"] = [report._picture("heatmap", tmp_path / "heatmap.png")]
+    file = tmp_path / "report.html"
+    file.write_text(document(boot, {**parts, "plotly": plotly()}), encoding="utf-8")
+    watched = Watched(browser.new_page())
+    page = watched.open(f"{file.as_uri()}#tab=parallel&task=digits")
+    drawn(page, "parallel", 1)
+    axes = page.locator("#panel-parallel .plot").evaluate("plot => plot.data[0].dimensions")
+    assert [axis["name"] for axis in axes] == ["activation", "norm", "depth", "gradient_ratio", "metric"]
+    shown = page.locator("#panel-parallel .parcoords .y-axis").first.locator(".tick text").all_text_contents()
+    assert shown == axes[0]["ticktext"] == ["gradflow.… · batch", "gradflow.… · layer", "gradflow.…ls.other"]
+    assert axes[3]["ticktext"] == ["no value", "0.1", "1"]  # not '1e−0.5'
+    page.get_by_role("tab", name="Figures").click()
+    expect(page.locator("#panel-figures")).to_contain_text("As SVG: heatmap.svg, beside this page.")
+    watched.check()
+    page.close()
+
+
+def test_of_very_many_runs_a_sample_is_drawn_and_all_are_chosen_from(browser, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text(synthetic_page.made(2376), encoding="utf-8")
+    watched = Watched(browser.new_page())
+    page = watched.open(file.as_uri())
+    page.evaluate("""new MutationObserver((changes) => {
+        const added = changes.flatMap(({ addedNodes }) => [...addedNodes]);
+        if (added.some((node) => node.textContent === "drawing …")) document.waited = true;
+    }).observe(document, { childList: true, subtree: true })""")
+    page.goto(f"{file.as_uri()}#tab=parallel&task=digits")
+    drawn(page, "parallel", 1)
+    panel = page.locator("#panel-parallel")
+    assert page.evaluate("document.waited")
+    expect(panel).to_contain_text("A sample of 1000 of the 1188 runs is drawn")
+    plot = panel.locator(".plot")
+    assert plot.evaluate("plot => new Set(plot.data[0].dimensions[2].values).size") == 4
+    plot.evaluate("plot => Plotly.restyle(plot, { 'dimensions[1].constraintrange': [[[0.8, 1.2]]] })")
+    expect(panel).to_contain_text("396 runs chosen by norm")
+    panel.get_by_role("button", name="Draw all 1188").click()
+    expect(plot).to_have_attribute("data-drawn", "yes")
+    assert plot.evaluate("plot => plot.data[0].line.color.length") == 1188
+    expect(panel).to_contain_text("396 runs chosen by norm")
+    watched.check()
+    page.close()
+
+
 def test_parallel_coordinates_choose_runs_for_the_table(page, go):
     go("tab=parallel&task=digits")
     drawn(page, "parallel", 1)
     plot = page.locator("#panel-parallel .plot")
     names = plot.evaluate("plot => plot.data[0].dimensions.map(({ name }) => name)")
     assert names == ["activation", "norm", "depth", "gradient_ratio", "metric"]
+    worst, none, grey = plot.evaluate(COLOURS)
+    assert worst > grey >= none  # the least metric is not drawn as none
     plot.evaluate("plot => Plotly.restyle(plot, { 'dimensions[1].constraintrange': [[[0.8, 1.2]]] })")
     expect(page.locator("#panel-parallel")).to_contain_text("60 runs chosen by norm")
     page.get_by_role("button", name="Show them in the runs table").click()
@@ -137,7 +203,7 @@ def test_names_from_data_are_words_in_charts_and_keys(page, go):
     expect(page.locator("#panel-factors .plot").nth(2).locator(".yaxislayer-above")).to_contain_text("<img")
     go("tab=parallel&task=digits")
     drawn(page, "parallel", 1)
-    expect(page.locator("#panel-parallel .plot")).to_contain_text("<img src=x onerro…")
+    expect(page.locator("#panel-parallel .plot")).to_contain_text("<img src=…lert(2)>")
     go("tab=figures")
     expect(page.locator("#panel-figures .figure-title")).to_have_text(f"Gradient by block {SCRIPT}")
     assert page.locator("main img[src='x'], main script, dialog script, h1 script").count() == 0

@@ -78,6 +78,27 @@ def test_a_memory_horizon_sorts_by_its_steps_and_what_has_none_comes_last(open_p
     assert column(page, place) == ["≥ 100", "37", "9", "no gradient"]
 
 
+def test_a_comparison_is_of_techniques_and_says_which_runs_diverged(open_page, records):
+    for depth in (2, 4, 8):
+        for activation in ("relu", "tanh"):
+            state = "diverged" if (depth, activation) == (8, "tanh") else "completed"
+            records.add(depth=depth, activation=activation, accuracy=depth / 10, state=state)
+    records.add(depth=16, state="running")
+    records.planned[-1].config["trainer.max_steps"] = 500
+    folder = records.sweep()
+    page = open_page(f"{publish(collect(folder), folder).page.as_uri()}#tab=compare")
+    panel = page.locator("#panel-compare")
+    expect(panel.get_by_label("factor")).to_have_value("activation")  # rather than depth
+    expect(panel.locator("tbody tr", has_text="depth 8")).to_contain_text("diverged, counted as chance: 0.1000")
+    expect(panel.locator(".plot[data-drawn]")).to_have_count(2)
+    axes = (
+        panel.locator(".plot").nth(1).evaluate("({ layout: { xaxis, yaxis } }) => [xaxis.title.text, yaxis.tickvals]")
+    )
+    assert axes == ["test accuracy, B − A", [1, 2, 3]]
+    page.get_by_role("tab", name="Runs").click()
+    expect(page.locator(".tabulator-row[data-run]", has_text="running")).to_contain_text("7 of 500")
+
+
 def test_ten_thousand_runs_are_sorted_filtered_grouped_and_opened(open_page, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(synthetic_page.made(10_000), encoding="utf-8")

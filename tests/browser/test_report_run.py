@@ -1,6 +1,7 @@
 """One run in the page's dialog: deep links, the way back, charts, diagnosis, and its config against another's."""
 
 import re
+from xml.etree import ElementTree
 
 from playwright.sync_api import expect
 from synthetic_page import IMAGE, SCRIPT
@@ -28,7 +29,8 @@ def test_an_address_opens_a_run_with_all_that_is_known_of_it(page, go):
         "Not drawn: step 0: 3 exactly zero",
     ):
         expect(dialog).to_contain_text(words)
-    assert "‖∂L/∂(W_l, b_l)‖ by block and training step" in titles(page)
+    assert "‖∂L/∂(Wl, bl)‖ by block and training step" in titles(page)
+    assert dialog.locator(".figure-title sub").all_inner_texts()[:2] == ["l", "l"]
     assert not any("time step" in title for title in titles(page))
     assert dialog.locator("img, script").count() == 0
 
@@ -36,12 +38,45 @@ def test_an_address_opens_a_run_with_all_that_is_known_of_it(page, go):
 def test_the_heat_map_has_the_profile_and_the_theory_line_beside_it(page, go):
     go(f"run={DIGITS}")
     expect(page.locator("#run .plot[data-drawn]").nth(1)).to_be_visible()
-    heat = page.locator("#run .plot").nth(0).evaluate("plot => plot.data[0]")
+    heat, strip = page.locator("#run .plot").nth(0).evaluate("plot => plot.data")
     assert (heat["type"], len(heat["z"]), len(heat["z"][0])) == ("heatmap", 8, 5)
     lines = page.locator("#run .plot").nth(1).evaluate("plot => plot.data.map(({ name, x, y }) => ({ name, x, y }))")
     assert [line["name"] for line in lines] == ["step 0", "step 200", "theory, as initialised"]
     assert lines[0]["y"] == list(range(8))
     assert lines[0]["x"] == lines[2]["x"] == [row[0] for row in heat["z"]]
+    assert (strip["xaxis"], [row[0] for row in strip["z"]]) == ("x2", lines[2]["x"])  # theory is in the map, too
+    assert heat["x"] == [0, 25, 75, 125, 175, 200]  # edges: nothing is drawn before the first step and after the last
+    assert page.locator("#run .plot").nth(0).evaluate("plot => plot._fullLayout.xaxis.range") == [0, 200]
+
+
+def test_a_zoom_has_a_button_that_undoes_it_and_curves_a_logarithmic_scale(page, go):
+    go(f"run={DIGITS}")
+    figure = page.locator("#run figure", has_text="loss: train, val")
+    expect(figure.locator(".plot[data-drawn]")).to_be_visible()
+    seen = "plot => [plot._fullLayout.xaxis.range, plot._fullLayout.yaxis.type]"
+    before, kind = figure.locator(".plot").evaluate(seen)
+    reset, log = (figure.get_by_role("button", name=re.compile(name)) for name in ("Reset the zoom", "Logarithmic"))
+    expect(reset).to_be_hidden()
+    figure.locator(".plot").evaluate("plot => Plotly.relayout(plot, { 'xaxis.range': [10, 60] })")
+    reset.click()
+    expect(reset).to_be_hidden()
+    assert (kind, figure.locator(".plot").evaluate(seen)[0]) == ("linear", before)
+    log.click()
+    expect(log).to_have_attribute("aria-pressed", "true")
+    plot = figure.locator(".plot").element_handle()
+    page.wait_for_function("plot => plot._fullLayout.yaxis.type === 'log'", arg=plot)
+    log.click()
+    expect(page.locator("#run figure", has_text="block 0").get_by_role("button", name="Logarithmic")).to_have_count(0)
+
+
+def test_a_saved_figure_names_its_run(page, go):
+    go(f"run={ADDING}")
+    expect(page.locator("#run .plot[data-drawn]").first).to_be_visible()
+    with page.expect_download() as waiting:
+        page.locator("#run figure", has_text="by time step").get_by_role("button", name="as SVG").click()
+    said = "".join(ElementTree.parse(waiting.value.path()).getroot().itertext())
+    assert f"{SCRIPT} adding relu none depth 2 seed 0 · run {ADDING}" in said
+    assert "‖∂L/∂ht‖" in said.replace("\u200b", "")
 
 
 def test_a_recurrent_run_has_time_steps_over_training_steps(page, go):
@@ -50,12 +85,13 @@ def test_a_recurrent_run_has_time_steps_over_training_steps(page, go):
     plot = page.locator(f"#run .plot[aria-label='{title}'][data-drawn]")
     expect(plot).to_be_visible()
     found = plot.evaluate("plot => [plot.data[0].y.length, plot.layout.xaxis.title.text, plot.layout.yaxis.title.text]")
-    assert found == [10, "training step", "time step t"]
+    assert found == [11, "training step", "time step t"]  # edges of 10 time steps
 
 
 def test_a_failed_run_shows_its_error_as_words(page, go):
     go(f"run={FAILED}")
     expect(page.locator("#run .error")).to_have_text(f"Traceback\nRuntimeError: {SCRIPT}")
+    expect(page.locator("#run h3:text('How it failed') + p")).to_have_text(f"RuntimeError: {SCRIPT}")
 
 
 def test_the_config_is_laid_beside_any_other_runs_what_differs_first(page, go):
@@ -66,6 +102,10 @@ def test_the_config_is_laid_beside_any_other_runs_what_differs_first(page, go):
     expect(page.locator("#run-config caption")).to_have_text("1 of 4 keys differ.")
     expect(rows.first).to_have_class("differs")
     assert rows.first.locator("th, td").all_inner_texts() == ["model.depth", "10", "2"]
+    expect(rows).to_have_count(1)
+    page.get_by_label("differences only").uncheck()
+    expect(rows).to_have_count(4)
+    page.get_by_label("differences only").check()
     assert "against=000000000024" in page.url
     go(f"run={DIGITS}&against=00000000000d")
     expect(rows.first.locator("th")).to_have_text("activation.name")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 from playwright.sync_api import expect
@@ -106,6 +107,34 @@ def test_the_search_wants_every_word_in_some_column(runs):
     expect(runs.locator("#runs-table")).to_contain_text("No run passes the filters.")
 
 
+@pytest.mark.parametrize("search", ["sigmoid 30", 'activation="sigmoid" depth=30', "sigmoid depth=30.0"])
+def test_the_search_takes_numbers_whole_and_columns_by_name(runs, search):
+    runs.get_by_label("Search all columns").fill(search)
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("30 of 360 runs")
+    assert set(column(runs, "depth")) == {"30"}
+    runs.get_by_label("Search all columns").fill("00000000001f")  # an id
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("1 of 360 runs")
+
+
+def test_sorting_and_filters_are_in_the_address(runs):
+    runs.get_by_label("Filter activation").select_option("sigmoid")
+    runs.get_by_label("Filter depth, min").fill("30")
+    heading(runs, "test accuracy").click(click_count=2)
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("60 of 360 runs")
+    first = column(runs, "test accuracy")[:5]
+    runs.get_by_role("tab", name="Results").click()
+    runs.get_by_role("tab", name="Runs").click()
+    assert all(f"&{said}" in runs.url for said in ("is.activation=sigmoid", "in.depth=30..", "sort=-metric"))
+    runs.reload()
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("60 of 360 runs")
+    assert column(runs, "test accuracy")[:5] == first
+    assert set(column(runs, "depth")) == {"30", "100"}
+    expect(runs.get_by_label("Filter depth, min")).to_have_value("30")
+    runs.get_by_role("button", name="Clear filters").click()
+    expect(runs.locator("#panel-runs .tools")).to_contain_text("360 runs")
+    assert "activation" not in runs.url
+
+
 def test_runs_are_grouped_by_any_factor_with_their_number_mean_and_range(runs):
     runs.get_by_label("Filter task").select_option("digits")
     runs.get_by_label("group by").select_option("activation")
@@ -114,9 +143,15 @@ def test_runs_are_grouped_by_any_factor_with_their_number_mean_and_range(runs):
     expect(heads.first).to_contain_text("activation = relu")
     expect(heads.first).to_contain_text("n = 60 · test accuracy: mean 0.9")
     expect(heads.last).to_contain_text(f"activation = {IMAGE}")
-    heads.first.get_by_role("button").focus()
+    expect(heads.first).to_contain_text("gradient ratio: geometric mean 0.7")
+    expect(heads.nth(1)).to_contain_text("… 0.9")
+    button = heads.first.get_by_role("button")
+    expect(button).to_have_attribute("aria-expanded", "false")
+    button.focus()
     runs.keyboard.press("Enter")
     expect(runs.locator("#runs-table .tabulator-row[data-run]").first).to_be_visible()
+    expect(button).to_have_attribute("aria-expanded", "true")
+    expect(button).to_be_focused()
     runs.get_by_label("Filter task").select_option("all")
     expect(heads.first).to_contain_text("2 tasks, whose metrics have no common mean")
     runs.get_by_label("group by").select_option("nothing")
@@ -142,10 +177,75 @@ def test_a_row_is_opened_from_the_keyboard_and_closing_comes_back_to_it(runs):
     runs.keyboard.press("Enter")
     expect(runs.locator("#run-title")).to_be_focused()
     assert "run=000000000013" in runs.url
+    runs.keyboard.press("ArrowRight")
+    expect(runs.locator("#run-title")).to_contain_text("digits sigmoid layer depth 2 ")
+    runs.keyboard.press("ArrowLeft")
+    expect(runs.locator("#run-title")).to_contain_text("digits sigmoid batch depth 100")
     runs.keyboard.press("Escape")
     expect(runs.locator("#run")).to_be_hidden()
     assert runs.evaluate("document.activeElement.dataset.run") == "000000000013"
     assert "run=" not in runs.url
+
+
+def test_the_keyboard_goes_to_the_ends_of_the_runs_and_past_their_filters(runs):
+    runs.get_by_role("tab", name="Runs").focus()
+    runs.keyboard.press("Tab")
+    runs.keyboard.press("Enter")  # the link past the filters
+    focused = runs.locator("#runs-table .tabulator-row:focus")
+    for key, run in (("End", "000000000167"), ("Home", "000000000000"), ("PageDown", None), ("PageUp", "000000000000")):
+        runs.keyboard.press(key)
+        expect(focused).to_have_attribute("data-run", run or re.compile("^0000000000(0[1-9a-f]|1.)$"))
+        expect(focused).to_be_in_viewport()
+
+
+def test_the_curves_of_chosen_runs_are_drawn_together(runs):
+    lines = "plot => plot.data.map(({ name, line }) => [name, line.color, line.dash])"
+    runs.locator(".tabulator-row[data-run='000000000000']").focus()
+    runs.keyboard.press("Space")
+    runs.get_by_label("Choose run 000000000005").check()
+    plot = runs.locator("#runs-curves .plot[data-drawn]")
+    expect(plot).to_be_visible()
+    found = plot.evaluate(lines)
+    assert [name for name, *_ in found] == ["norm none, depth 2, seed 0", "batch, depth 10, seed 0 (diverged)"]
+    assert all(a != b for a, b in zip(*[look for _, *look in found], strict=True))
+    runs.locator("#runs-curves").get_by_label("curve").select_option("gradient ratio, first ÷ last block")
+    runs.get_by_label("smoothing").fill("0.5")
+    expect(runs.locator("#runs-curves .figure-title")).to_have_text("gradient ratio, first ÷ last block")
+    address = runs.url
+    assert "lines=000000000000%2C000000000005&curve=gradient+ratio" in address
+    runs.goto("about:blank")
+    runs.goto(address)  # as a link that somebody sent
+    expect(runs.locator(".tabulator-row[aria-selected=true]")).to_have_count(2)
+    expect(plot).to_be_visible()
+    assert plot.evaluate("plot => [plot.layout.yaxis.type, plot.data.length]") == ["log", 4]  # a faint line under each
+    runs.get_by_label("log scale", exact=True).uncheck()
+    runs.wait_for_function("document.querySelector('#runs-curves .plot').layout?.yaxis.type === 'linear'")
+    runs.get_by_label("Choose all shown, 20 at most").check()
+    expect(runs.locator("#runs-curves")).to_contain_text("20 runs, as many as a figure can tell apart")
+    runs.get_by_role("button", name="Choose none").click()
+    expect(runs.locator("#runs-curves")).to_contain_text("Tick runs")
+
+
+def test_on_a_phone_a_row_says_which_run_it_is_and_what_it_reached(runs, go):
+    before = runs.viewport_size
+    runs.set_viewport_size({"width": 390, "height": 844})
+    try:
+        runs.reload()
+        row = runs.locator(".tabulator-row[data-run]").first
+        expect(row.locator(".tabulator-cell").nth(2)).to_have_attribute("tabulator-field", "c7")  # the metric
+        runs.locator("#runs-table .tabulator-tableholder").evaluate("holder => holder.scrollTo(400, 0)")
+        box = row.locator("a").bounding_box()
+        assert 0 < box["x"] < box["x"] + box["width"] < 390
+        go("tab=results")
+        runs.locator("#panel-results .scroll").evaluate("scroll => scroll.scrollTo(9999, 0)")
+        word, metric = (runs.locator(f"#panel-results tbody td:nth-child({at})").first for at in (3, 5))
+        word, metric = word.bounding_box(), metric.bounding_box()
+        assert 0 < word["x"] < word["x"] + word["width"] < metric["x"] < metric["x"] + metric["width"] < 390
+        low = "e => e.offsetParent && e.type !== 'checkbox' && e.getBoundingClientRect().height < 24"
+        assert runs.evaluate(f"[...document.querySelectorAll('button, select, input')].filter({low}).length") == 0
+    finally:
+        runs.set_viewport_size(before)
+        runs.reload()
 
 
 def test_the_runs_that_are_left_are_saved_as_csv(runs):

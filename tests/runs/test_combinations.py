@@ -1,8 +1,9 @@
 """Every model × activation × init × norm × skip: refused in a line that says what to change, or trained for a step.
 
 An initialiser changes numbers, never shapes, so that the cells are covered in three ways: half of model × activation ×
-norm × skip, in which every three of the four words come together, trains a step, small but for real; every init fills every model × norm × skip that
-admits it; and 75 cells of the whole product, drawn with a seed, pass preflight on the meta device and train a step.
+norm × skip, in which every three of the four words come together, trains a step, small but for real; every init fills
+every model × norm × skip that admits it; and 75 cells of the whole product, drawn with a seed, pass preflight on the
+meta device and train a step.
 """
 
 from __future__ import annotations

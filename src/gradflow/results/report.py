@@ -80,4 +80,6 @@ def write(
 
 def _picture(name: str, file: Path) -> dict[str, str]:
     title, alt = HEADINGS[name]
-    return {"title": title, "alt": alt, "png": base64.b64encode(file.read_bytes()).decode()}
+    picture = {"title": title, "alt": alt, "png": base64.b64encode(file.read_bytes()).decode()}
+    svg = file.with_suffix(".svg")
+    return picture | ({"svg": svg.name} if svg.exists() else {})

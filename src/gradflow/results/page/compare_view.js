@@ -5,7 +5,8 @@ const compareView = {
   label: "Compare",
 
   async show(panel, place) {
-    const all = (await Promise.all(partsNamed("comparisons").map(part))).flat();
+    const [, ...parts] = await Promise.all([loadRuns(), ...partsNamed("comparisons").map(part)]);
+    const all = parts.flat();
     const wanted = JSON.stringify([place.task, place.factor, place.a, place.b]);
     const stamps = partsNamed("comparisons")
       .map((name) => boot.parts[name])
@@ -25,7 +26,7 @@ function comparisonOf(all, place) {
   const task = oneOf(tasks, place.task);
   const ofTask = all.filter((one) => one.task === task);
   const factors = unique(ofTask.map(({ factor }) => factor));
-  const factor = oneOf(factors, place.factor);
+  const factor = oneOf(factors, place.factor ?? usualFactor(factors));
   const known = ofTask.filter((one) => one.factor === factor);
   const levels = unique(known.flatMap(({ a, b }) => [a, b]));
   const a = oneOf(levels, place.a ?? known[0].a);
@@ -56,6 +57,13 @@ function comparisonOf(all, place) {
   ];
 }
 
+const TECHNIQUES = ["activation", "norm", "init", "skip", "cell", "remedy", "recipe"];
+
+/** One technique against another, before how deep or how wide. */
+function usualFactor(factors) {
+  return TECHNIQUES.find((key) => factors.includes(key)) ?? factors.find((key) => column(key)?.type !== "number");
+}
+
 /** The comparison of a with b, turned round where it was made the other way; undefined where there is none. */
 function between(known, a, b) {
   const found = known.find((one) => one.a === a && one.b === b);
@@ -83,12 +91,12 @@ function verdictOf(one) {
   const better = value * (one.larger_is_better ? 1 : -1) > 0;
   const apart = isNumber(p) && p < 0.05 && isNumber(low) && low * high > 0;
   const number = one.count ?? one.pairs.length;
-  const pairs = `${number} ${number === 1 ? "pair" : "pairs"}`;
+  const pairs = number === 1 ? "one pair" : `${number} pairs`;
   const b = shown(one.b);
   const a = shown(one.a);
   const said = apart
-    ? `${b} is ${better ? "better" : "worse"} than ${a}: ${one.metric} differs by ${withInterval(one.difference)} over ${pairs}.`
-    : `${b} and ${a} cannot be told apart by these ${pairs}: ${one.metric} differs by ${withInterval(one.difference)}.`;
+    ? `${b} is ${better ? "better" : "worse"} than ${a}: ${spoken(one.metric)} differs by ${withInterval(one.difference)} over ${pairs}.`
+    : `${b} and ${a} cannot be told apart by ${pairs}: ${spoken(one.metric)} differs by ${withInterval(one.difference)}.`;
   return make("p", { class: "verdict" }, said);
 }
 
@@ -113,13 +121,20 @@ function pairTable(one) {
   ];
   const rows = one.pairs.map(({ setting, run_a, run_b, a, b }) => [
     { t: setting, v: setting },
-    { t: figure(a), v: a, link: run_a, h: run_a },
-    { t: figure(b), v: b, link: run_b, h: run_b },
+    { t: scored(run_a, a), v: a, link: run_a, h: run_a },
+    { t: scored(run_b, b), v: b, link: run_b, h: run_b },
     { t: figure(Number((b - a).toPrecision(6))), v: b - a },
   ]);
   return sortableTable({ headers, rows, label: "Pairs" });
 }
 
+/** A run that diverged has learned nothing: its figure is not measured, and is said not to be. */
+function scored(id, value) {
+  const row = runs.byId.get(id);
+  return row && valueOf(row, "state") === "diverged" ? `diverged, counted as chance: ${figure(value)}` : figure(value);
+}
+
 function pairsHeading({ pairs, count }) {
+  if (pairs.length === 1 && !(count > 1)) return "The pair";
   return count > pairs.length ? `${pairs.length} of the ${count} pairs, evenly chosen` : `The ${pairs.length} pairs`;
 }

@@ -46,11 +46,33 @@ function offered(row, typed) {
   return others.sort((a, b) => far.get(a) - far.get(b)).slice(0, OFFERED);
 }
 
-/** `other`: null, or the config to lay beside it. */
+let differencesOnly = true; // of two configs; as the reader left it, whichever run is looked at
+
+/** `other`: null, or the config to lay beside it: then only what differs is shown, until the reader asks for all. */
 function configTable(config, id, other, otherId) {
+  const holder = make("div");
+  const draw = () => {
+    const shut = other !== null && differencesOnly;
+    holder.replaceChildren(...(other === null ? [] : [onlyBox(draw)]), rowsOf(config, id, other, otherId, shut));
+  };
+  draw();
+  return holder;
+}
+
+function onlyBox(draw) {
+  const box = make("input", { type: "checkbox", checked: differencesOnly, "aria-label": "differences only" });
+  box.addEventListener("change", () => {
+    differencesOnly = box.checked;
+    draw();
+    document.querySelector("#run-config [type=checkbox]")?.focus();
+  });
+  return make("label", { class: "choice" }, box, make("span", {}, "differences only"));
+}
+
+function rowsOf(config, id, other, otherId, shut) {
   const keys = [...new Set([...Object.keys(config), ...Object.keys(other ?? {})])].sort();
   const differs = (key) => other !== null && JSON.stringify(config[key]) !== JSON.stringify(other[key]);
-  const ordered = [...keys.filter(differs), ...keys.filter((key) => !differs(key))];
+  const ordered = [...keys.filter(differs), ...(shut ? [] : keys.filter((key) => !differs(key)))];
   const rows = ordered.map((key) =>
     make(
       "tr",
@@ -77,7 +99,11 @@ function configTable(config, id, other, otherId) {
     make("caption", {}, number === 0 ? "The two configs are the same." : `${number} of ${keys.length} keys differ.`);
   return make(
     "div",
-    { class: "scroll config", tabindex: "0", role: "region", "aria-label": "Config" },
+    {
+      class: "scroll config",
+      ...{ tabindex: "0", role: "region", "aria-label": "Config" },
+      style: shut ? "max-height: none" : null, // what differs is not to be hidden below a fold
+    },
     make("table", {}, caption, head, make("tbody", {}, rows)),
   );
 }

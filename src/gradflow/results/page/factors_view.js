@@ -214,8 +214,3 @@ function pointWords(name, { x, mean: middle, low, high, n, ended }) {
   const lost = ended ? `; ${words(ended)}` : "";
   return `<b>${words(name)}</b><br>at ${words(shown(x))}: ${withInterval({ value: middle, low, high })}<br>n = ${n}${lost}`;
 }
-
-/** "test/accuracy" as the table has it. */
-function spoken(metric) {
-  return metric.replace("/", " ");
-}

@@ -14,7 +14,7 @@ const figuresView = {
   },
 };
 
-function picture({ title, alt, png }) {
+function picture({ title, alt, png, svg }) {
   const address = `data:image/png;base64,${png}`;
   const link = make(
     "a",
@@ -27,5 +27,6 @@ function picture({ title, alt, png }) {
     make("span", { class: "figure-title" }, title),
     make("span", { class: "buttons" }, link),
   );
-  return make("figure", { class: "picture" }, caption, make("img", { src: address, alt, loading: "lazy" }));
+  const beside = svg && make("p", { class: "soft note" }, "As SVG: ", make("code", {}, svg), ", beside this page.");
+  return make("figure", { class: "picture" }, caption, beside, make("img", { src: address, alt, loading: "lazy" }));
 }

@@ -114,7 +114,22 @@ function followKeys() {
     event.preventDefault();
     go({ run: null, against: null });
   });
+  byId("run").addEventListener("keydown", followArrows);
   byId("run").addEventListener("click", (event) => event.target === byId("run") && go({ run: null, against: null })); // beside it
+}
+
+/** ← and → in a run's dialog go to the runs before and after it, but where they move a cursor or scroll sideways. */
+function followArrows(event) {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!by || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (event.target.matches("input, select, textarea")) return;
+  const region = event.target.closest(".scroll, pre");
+  if (region && region.scrollWidth > region.clientWidth) return;
+  const ids = byIdsInOrder();
+  const next = ids[ids.indexOf(here().run) + by];
+  if (next === undefined || !ids.includes(here().run)) return;
+  event.preventDefault();
+  go({ run: next, against: null }, true);
 }
 
 arrived = showPlace;

@@ -33,6 +33,11 @@ function mean(values) {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+/** Of positive numbers. */
+function geometricMean(values) {
+  return Math.exp(mean(values.map(Math.log)));
+}
+
 /** [smallest, largest]; without spreading, which fails on long arrays. */
 function range(values) {
   let low = Infinity;

@@ -12,7 +12,7 @@ function pairCharts(one) {
     .filter(({ pairs }) => pairs.length > 0);
   const stem = `${one.task}-${one.factor}-${one.a}-${one.b}`;
   return [
-    chart(`${one.metric} of every pair`, (look) => slopes(one, kinds, look), { file: `${stem}-pairs` }),
+    chart(`${spoken(one.metric)} of every pair`, (look) => slopes(one, kinds, look), { file: `${stem}-pairs` }),
     chart(`Difference within every pair`, (look) => differences(one, kinds, look), { file: `${stem}-differences` }),
   ];
 }
@@ -38,11 +38,11 @@ function slopes(one, kinds, look) {
     layout: layoutFor(look, {
       xaxis: {
         tickvals: [0, 1],
-        ticktext: [one.a, one.b].map((level) => wrapped(shown(level), 24)),
+        ticktext: [one.a, one.b].map((level, i) => wrapped(`${"AB"[i]}: ${shown(level)}`, 24)),
         range: [-0.25, 1.25],
         title: { text: words(one.factor) },
       },
-      yaxis: { title: { text: words(one.metric) } },
+      yaxis: { title: { text: words(spoken(one.metric)) } },
     }),
   };
 }
@@ -60,7 +60,8 @@ function differences(one, kinds, look) {
     hovertemplate: "%{text}<extra></extra>",
   }));
   const { value, low, high } = one.difference;
-  const top = sorted.length + Math.max(1, sorted.length * 0.08);
+  const above = Math.max(1, sorted.length * 0.08);
+  const top = sorted.length + above;
   data.push({
     ...{ type: "scatter", mode: "markers", legendgroup: "mean", name: "mean, 95 % interval", x: [value], y: [top] },
     marker: { color: look.ink, size: 11, symbol: "diamond" },
@@ -79,16 +80,28 @@ function differences(one, kinds, look) {
     data,
     layout: layoutFor(look, {
       xaxis: {
-        title: { text: words(`difference in ${one.metric}, ${one.b} − ${one.a}`) },
+        title: { text: words(`${spoken(one.metric)}, B − A`) },
         zeroline: true,
         zerolinecolor: look.zero,
         zerolinewidth: 1.5,
       },
-      yaxis: { title: { text: "pairs, by their difference" }, rangemode: "tozero" },
+      yaxis: {
+        title: { text: "pairs, by their difference" },
+        tickvals: counted(sorted.length),
+        range: [1 - above, top + above], // the mean stands above the last pair
+      },
     }),
   };
 }
 
-function pairWords({ setting, a, b }, one) {
-  return `<b>${words(setting)}</b><br>${words(one.a)}: ${shown(a)}<br>${words(one.b)}: ${shown(b)}<br>difference ${shown(b - a)}`;
+/** 1 and the round numbers up to `most`, six at most: pairs come whole. */
+function counted(most) {
+  const step = [1, 2, 5].flatMap((digit) => [0, 1, 2, 3, 4].map((power) => digit * 10 ** power)).sort(compare);
+  const by = step.find((size) => most / size <= 6) ?? most;
+  const round = Array.from({ length: Math.floor(most / by) }, (_, i) => (i + 1) * by);
+  return round[0] === 1 ? round : [1, ...round];
+}
+
+function pairWords({ setting, run_a, run_b, a, b }, one) {
+  return `<b>${words(setting)}</b><br>${words(one.a)}: ${scored(run_a, a)}<br>${words(one.b)}: ${scored(run_b, b)}<br>difference ${shown(b - a)}`;
 }

@@ -1,20 +1,19 @@
 /* A run's learning curves and histograms. */
 
 /** One figure for each quantity: 'train/loss' and 'val/loss' share theirs. */
-function curveCharts(curves, name) {
+function curveCharts(curves, run) {
   const groups = new Map();
   for (const curve of curves ?? []) {
     const quantity = curve.name.replace(/^(train|val|valid|validation|test)\//, "");
     groups.set(quantity, [...(groups.get(quantity) ?? []), curve]);
   }
-  return [...groups].map(([quantity, group]) => curveChart(quantity, group, name));
+  return [...groups].map(([quantity, group]) => curveChart(quantity, group, run));
 }
 
-function curveChart(quantity, group, name) {
-  const positive = group.flatMap(({ values }) => values).filter((value) => isNumber(value));
-  const [low, high] = positive.length > 0 ? range(positive) : [0, 0];
-  const log = low > 0 && high / low > 100;
-  const build = (look) => ({
+function curveChart(quantity, group, run) {
+  const finite = group.flatMap(({ values }) => values).filter((value) => isNumber(value));
+  const [low, high] = finite.length > 0 ? range(finite) : [0, 0];
+  const build = (look, width, log) => ({
     data: group.map(({ name: full, steps, values }, i) => ({
       ...{
         type: "scatter",
@@ -37,12 +36,12 @@ function curveChart(quantity, group, name) {
   return chart(
     group.length === 1 ? group[0].name : `${quantity}: ${group.map(({ name: full }) => full.split("/")[0]).join(", ")}`,
     build,
-    { height: 280, file: `${name}-${quantity}` },
+    { height: 280, file: `${run.id}-${quantity}`, of: run.title, log: low > 0 ? high / low > 100 : null },
   );
 }
 
 /** Histograms by what they are of, the steps drawn over one another: a figure for each of a few blocks, or a list of them. */
-function histogramCharts(histograms, name) {
+function histogramCharts(histograms, run) {
   const groups = new Map();
   for (const one of histograms ?? []) {
     const of = one.title.replace(/, block .*$/, "");
@@ -55,22 +54,26 @@ function histogramCharts(histograms, name) {
         title,
         block,
         group.filter((one) => one.block === block),
-        name,
+        run,
       );
-    return blocks.length <= 4 ? blocks.map(drawn) : [oneOfMany(title, blocks, drawn)];
+    return blocks.length <= 4 ? blocks.map(drawn) : [oneOfMany(title, blocks, drawn, `${run.id} ${title}`)];
   });
 }
 
-function oneOfMany(title, blocks, drawn) {
-  const holder = make("div", {}, drawn(blocks[0]));
-  const change = (block) => {
+const chosenBlocks = new Map(); // what was chosen last, for a run that is drawn anew while it goes on
+
+function oneOfMany(title, blocks, drawn, key) {
+  const block = oneOf(blocks, chosenBlocks.get(key));
+  const holder = make("div", {}, drawn(block));
+  const change = (to) => {
+    chosenBlocks.set(key, to);
     empty(holder);
-    holder.append(drawn(oneOf(blocks, block)));
+    holder.append(drawn(oneOf(blocks, to)));
   };
-  return make("div", {}, choice(`${title}: block`, blocks, blocks[0], change), holder);
+  return make("div", {}, choice(`${title}: block`, blocks, block, change), holder);
 }
 
-function histogramChart(title, block, group, name) {
+function histogramChart(title, block, group, run) {
   const heading = block === null || block === undefined ? title : `${title}, block ${block}`;
   const unit = { log2: "log₂ |element|", log10: "log₁₀ |element|" }[group[0].scale] ?? "element";
   const build = (look) => ({
@@ -87,7 +90,7 @@ function histogramChart(title, block, group, name) {
       yaxis: { title: { text: "count" }, rangemode: "tozero" },
     }),
   });
-  return chart(heading, build, { height: 260, file: `${name}-${heading}`, note: besides(group) });
+  return chart(heading, build, { height: 260, file: `${run.id}-${heading}`, of: run.title, note: besides(group) });
 }
 
 /** The first and the last step have the colours that they have beside the heat maps; more of them are on a scale. */

@@ -2,6 +2,7 @@
 
 const runView = {
   shownRun: null, // { id, against, stamp } of what the dialog shows
+  filled: null, // the id of the run whose content is in it
   opener: null, // what had the focus before
 
   async show({ run: id, against }) {
@@ -21,21 +22,27 @@ const runView = {
     const [details, other] = await Promise.all([detailsOf(row), detailsOf(runs.byId.get(against))]);
     if (this.shownRun?.id !== id || this.shownRun.against !== against) return; // the reader has gone on
     if (was?.id === id && was.stamp === stamp) return this.compareConfig(dialog, row, details, other, against);
-    const scrolled = was?.id === id ? dialog.scrollTop : 0; // the same run, of which there is news
-    keepingFocus(dialog, () => this.fill(dialog, wholeRun(row, details), was?.id !== id));
+    if (this.filled === id) renewChildren(dialog, make("div", {}, wholeRun(row, details)));
+    else this.fill(dialog, wholeRun(row, details));
+    this.filled = id;
+    forgetGone();
     this.compareConfig(dialog, row, details, other, against);
-    dialog.scrollTop = scrolled;
   },
 
-  fill(dialog, content, arrived = true) {
+  fill(dialog, content) {
     empty(dialog);
     dialog.append(...content);
-    if (arrived) byId("run-title").focus();
+    dialog.scrollTop = 0;
+    this.filled = null;
+    byId("run-title").focus();
   },
 
   compareConfig(dialog, row, details, other, against) {
     const section = dialog.querySelector("#run-config");
     if (!section || !details?.config) return;
+    const shownNow = JSON.stringify([row.id, against, details.config, other?.config]);
+    if (section.shown === shownNow) return; // somebody may be typing in it
+    section.shown = shownNow;
     const typing = section.contains(document.activeElement);
     section.replaceChildren(
       otherRun(row, against),
@@ -48,7 +55,7 @@ const runView = {
     const dialog = byId("run");
     if (!dialog.open) return;
     const id = this.shownRun?.id;
-    this.shownRun = null;
+    this.shownRun = this.filled = null;
     dialog.close();
     empty(dialog);
     const again = document.querySelector(`.tabulator-row[data-run="${CSS.escape(id ?? "")}"]`);
@@ -57,24 +64,53 @@ const runView = {
   },
 };
 
+/** Make what stands there say what `fresh` says: only what differs is changed, and a chart stays the same element. */
+function renewChildren(old, fresh) {
+  const had = [...old.childNodes];
+  const keyed = new Map(had.filter(keyOf).map((node) => [keyOf(node), node]));
+  const others = had.filter((node) => !keyOf(node));
+  const next = [...fresh.childNodes].map((node) => {
+    const twin = keyOf(node) ? keyed.get(keyOf(node)) : others.shift();
+    return twin ? renewed(twin, node) : node;
+  });
+  const kept = new Set(next);
+  had.filter((node) => !kept.has(node)).forEach((node) => node.remove());
+  next.forEach((node, i) => old.childNodes[i] !== node && old.insertBefore(node, old.childNodes[i] ?? null));
+}
+
+function renewed(old, fresh) {
+  if (old.matches?.("figure.chart") && fresh.matches?.("figure.chart")) takeOver(old, fresh);
+  else if (old.id === "run-config") return old; // filled on its own
+  else if (old.matches?.("select")) return fresh; // it draws what it was made with
+  else if (old.isEqualNode(fresh)) return old;
+  else if (old.tagName && sameStart(old, fresh) && !old.matches("button")) renewChildren(old, fresh);
+  else return fresh;
+  return old;
+}
+
+function keyOf(node) {
+  return node.dataset?.key;
+}
+
+function sameStart(a, b) {
+  return a.cloneNode().isEqualNode(b.cloneNode());
+}
+
 async function detailsOf(row) {
   if (!row || row.chunk < 0) return null;
   return (await part(`details-${row.chunk}`))[row.id] ?? null;
 }
 
 function runHead(title, id) {
-  const ids = byIdsInOrder();
-  const at = ids.indexOf(id);
-  const step = (by, words) =>
-    make(
-      "button",
-      {
-        type: "button",
-        disabled: ids[at + by] === undefined,
-        onclick: () => go({ run: ids[at + by], against: null }, true),
-      },
-      words,
-    );
+  const beside = (by) => {
+    const ids = byIdsInOrder();
+    return ids[ids.indexOf(id) + by];
+  };
+  const step = (by, words) => {
+    const onclick = () => beside(by) && go({ run: beside(by), against: null }, true);
+    return make("button", { type: "button", disabled: beside(by) === undefined, onclick }, words);
+  };
+  const known = byIdsInOrder().includes(id);
   return make(
     "div",
     { class: "run-head" },
@@ -82,8 +118,8 @@ function runHead(title, id) {
     make(
       "div",
       { class: "buttons" },
-      at >= 0 && step(-1, "← Previous"),
-      at >= 0 && step(1, "Next →"),
+      known && step(-1, "← Previous"),
+      known && step(1, "Next →"),
       make("button", { type: "button", onclick: () => go({ run: null, against: null }) }, "Close"),
     ),
   );
@@ -106,15 +142,17 @@ function wholeRun(row, details) {
     figuresOfRun(row),
   ];
   if (!details) return [...head, make("p", { class: "soft" }, "Nothing has been recorded of this run yet.")];
-  const charts = [...curveCharts(details.curves, row.id)];
+  const run = { id: row.id, title: `${runTitle(row)} · run ${row.id}` };
+  const charts = curveCharts(details.curves, run);
+  const histograms = histogramCharts(details.histograms, run);
   return [
     ...head,
     ...(details.problems ?? []).map((problem) => make("p", { class: "alert" }, problem)),
-    ...section("How it failed", details.error && make("pre", { class: "error", tabindex: "0" }, details.error)),
-    ...section("Diagnosis", details.diagnosis && diagnosis(details.diagnosis)),
-    ...section(
+    section("How it failed", ...(details.error ? failure(details.error) : [])),
+    section("Diagnosis", details.diagnosis && diagnosis(details.diagnosis)),
+    section(
       "Gradients",
-      ...runMaps(details, row.id),
+      ...runMaps(details, run),
       details.thinned &&
         make(
           "p",
@@ -122,25 +160,29 @@ function wholeRun(row, details) {
           "Some steps and blocks are left out, to keep the page small; the record has them all.",
         ),
     ),
-    ...section("Curves", charts.length > 0 && make("div", { class: "two" }, charts)),
-    ...section(
-      "Histograms",
-      (details.histograms ?? []).length > 0 &&
-        make("div", { class: "three" }, histogramCharts(details.histograms, row.id)),
-    ),
-    ...section("Again", details.command && commandLine(details.command, "the command of this run")),
-    ...section("Config", details.config && make("div", { id: "run-config" })),
-    ...section("Final figures", details.metrics && named(flat(details.metrics))),
-    ...section("Cost", details.cost && named(flat(details.cost))),
-    ...section("Environment", details.environment && named(flat(details.environment))),
-  ];
+    section("Curves", charts.length > 0 && make("div", { class: "two" }, charts)),
+    section("Histograms", histograms.length > 0 && make("div", { class: "three" }, histograms)),
+    section("Again", details.command && commandLine(details.command, "the command of this run")),
+    section("Config", details.config && make("div", { id: "run-config" })),
+    section("Final figures", details.metrics && named(flat(details.metrics))),
+    section("Cost", details.cost && named(flat(details.cost))),
+    section("Environment", details.environment && named(flat(details.environment))),
+  ].filter(Boolean);
 }
 
 /** A heading with what stands under it; nothing where nothing does. */
 function section(title, ...content) {
   const there = content.filter(Boolean);
-  if (there.length === 1 && there[0].matches("dl:empty")) return [];
-  return there.length > 0 ? [make("h3", {}, title), ...there] : [];
+  if (there.length === 0 || (there.length === 1 && there[0].matches("dl:empty"))) return null;
+  return make("div", { "data-key": title }, make("h3", {}, title), there);
+}
+
+/** The error itself first: a traceback has it at its end. */
+function failure(error) {
+  const lines = error.split("\n").filter((line) => line.trim());
+  const named = lines.findLast((line) => /^[\w.]*(Error|Exception|Exit|Interrupt|Warning)\b/.test(line));
+  const all = make("pre", { class: "error", tabindex: "0" }, error);
+  return [make("p", { class: "alert failure" }, named ?? lines.at(-1)), all];
 }
 
 function hostOf(details) {
@@ -151,7 +193,12 @@ function hostOf(details) {
 
 function figuresOfRun(row) {
   const told = runs.columns.filter(({ kind, field }) => !HIDDEN.includes(kind) && row[field] !== null);
-  return named(told.map((one) => [heading(one), make("span", cellAttributes(one, row[one.field]), asText(one, row))]));
+  return named(
+    told.map((one) => [
+      one.unit === "s" ? one.title : heading(one),
+      make("span", cellAttributes(one, row[one.field]), one.unit === "s" ? duration(row[one.field]) : asText(one, row)),
+    ]),
+  );
 }
 
 function diagnosis({ verdict, so_far, signs, clear, unmeasured, cures }) {
@@ -222,6 +269,21 @@ function flat(values, stem = "") {
   return Object.entries(values).flatMap(([key, value]) => {
     if (value === null || value === undefined || value.length === 0) return [];
     if (typeof value === "object" && !Array.isArray(value)) return flat(value, `${stem}${key}.`);
-    return [[plainName(`${stem}${key}`), Array.isArray(value) ? value.map(shown).join(", ") : shown(value)]];
+    const time = key.endsWith("seconds") && isNumber(value);
+    const said = time ? duration(value) : Array.isArray(value) ? value.map(shown).join(", ") : shown(value);
+    return [[plainName(`${stem}${key}`), said]];
   });
+}
+
+/** No finer than anybody would ask: '0.79 s', '5.3 s', '48 s', '3 min 20 s', '2 h 5 min'. */
+function duration(seconds) {
+  if (!isNumber(seconds)) return shown(seconds);
+  if (seconds < 9.95) return `${shown(Number(seconds.toPrecision(2)))} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const [large, small, unit, part] =
+    whole < 3600
+      ? [Math.floor(whole / 60), whole % 60, "min", "s"]
+      : [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), "h", "min"];
+  return `${large} ${unit} ${small} ${part}`;
 }

@@ -51,7 +51,12 @@ function heading({ title, unit }) {
 
 /** What the metric of a task is called; of all runs where `task` is null. */
 function metricOf(task) {
-  return boot.metrics?.[task ?? runs.tasks[0]]?.metric ?? column("metric").title;
+  return spoken(boot.metrics?.[task ?? runs.tasks[0]]?.metric ?? column("metric").title);
+}
+
+/** "test/accuracy" as the table has it. */
+function spoken(metric) {
+  return metric.replace("/", " ");
 }
 
 /** How many factors two runs do not share. */
@@ -59,7 +64,21 @@ function distance(a, b) {
   return factorColumns().filter(({ field }) => a[field] !== b[field]).length;
 }
 
-/** A run's value as a person reads it: '≥ 200' where the number alone would say less. */
+const BUDGET = "trainer.max_steps";
+let total = null; // steps that every run is to make, where runs do not differ in it; told by one run's config
+
+/** Whether something is newly known of how many steps there are to make. */
+async function loadTotal(row) {
+  if (total !== null || column(BUDGET)) return false;
+  total = (await detailsOf(row))?.config?.[BUDGET] ?? null;
+  return total !== null;
+}
+
+/** A run's value as a person reads it: '≥ 200' where the number alone would say less, '208 of 500' under way. */
 function asText(one, row) {
-  return row[`${one.field}text`] ?? (one.kind === "figure" ? figure(row[one.field]) : shown(row[one.field]));
+  const value = row[one.field];
+  const said = row[`${one.field}text`] ?? (one.kind === "figure" ? figure(value) : shown(value));
+  if (one.key !== "steps" || value === null || valueOf(row, "state") !== "running") return said;
+  const all = valueOf(row, BUDGET) ?? total;
+  return isNumber(all) && all >= value ? `${said} of ${shown(all)}` : said;
 }

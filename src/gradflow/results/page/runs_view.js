@@ -1,4 +1,4 @@
-/* All runs: search, filters, groups, columns, CSV. */
+/* All runs: search, filters, groups, columns, CSV, and the curves of those that are chosen. */
 
 const runsView = {
   name: "runs",
@@ -8,19 +8,45 @@ const runsView = {
   async show(panel, place) {
     const [{ headers }] = await Promise.all([hasPart("table") ? part("table") : { headers: [] }, loadRuns()]);
     this.main = headers.map(({ key }) => key);
-    if (!this.table) this.build(panel, place);
+    if (!this.table) this.build(panel);
     else if (this.drawn !== runs) this.update();
     this.drawn = runs;
     await this.built;
+    this.follow(here()); // by now the reader may have gone on
+    await overlayView.show(this.curves, here());
+  },
+
+  /** Bring all to what the address says. */
+  follow(place) {
+    this.following = true;
     this.group(place.group ?? "");
     this.search(place.q ?? "");
+    tableToPlace(this.table, place);
+    this.choose(chosenRuns(place));
+    this.leaveRoom(chosenRuns(place).length > 0);
+    this.following = false;
+    this.boxes();
+    sayTotals(this.table);
+  },
+
+  /** What the reader changed in the table goes into the address. */
+  changed() {
+    if (!this.following) go(placeOfTable(this.table), true);
   },
 
   build(panel) {
-    const holder = make("div", { id: "runs-table", role: "grid", "aria-label": "Runs" });
+    this.following = true; // until the address has been followed
+    const holder = make("div", {
+      id: "runs-table",
+      role: "grid",
+      "aria-label": "Runs",
+      "aria-multiselectable": "true",
+    });
+    this.curves = make("div", { id: "runs-curves" });
     this.count = make("span", { class: "soft", role: "status" });
     this.chip = make("span", { class: "chips" });
-    this.box = make("input", { type: "search", "aria-label": "Search all columns", placeholder: "search all columns" });
+    const hint = "search: relu 30, depth=30";
+    this.box = make("input", { type: "search", "aria-label": "Search all columns", placeholder: hint, title: HOW });
     this.box.addEventListener("input", () => go({ q: this.box.value }, true));
     const factors = runs.columns
       .filter(({ kind }) => kind === "factor" || kind === "state")
@@ -31,6 +57,11 @@ const runsView = {
       "button",
       { type: "button", onclick: () => this.table.download("csv", `${slug(boot.title)}-runs.csv`) },
       "Download CSV",
+    );
+    const skip = make(
+      "button",
+      { type: "button", class: "skip inside", onclick: () => this.toRows() },
+      "Skip to the runs",
     );
     const tools = make(
       "div",
@@ -43,10 +74,21 @@ const runsView = {
       this.chip,
       this.count,
     );
-    panel.replaceChildren(tools, holder);
-    this.table = runsTable(holder, inOrder(this.main), (id) => go({ run: id, against: null }));
+    panel.replaceChildren(skip, tools, holder, this.curves);
+    const opened = (id) => go({ run: id, against: null });
+    this.table = runsTable(holder, inOrder(this.main), { opened, chooseAll: (yes) => this.chooseAll(yes) });
     this.built = new Promise((resolve) => this.table.on("tableBuilt", resolve));
-    this.table.on("dataFiltered", (_filters, rows) => this.counted(rows.length));
+    this.table.on("dataFiltered", (_filters, rows) => {
+      this.counted(rows.length);
+      this.changed();
+    });
+    this.table.on("dataSorted", () => this.changed());
+    this.table.on("rowSelectionChanged", (_data, _rows, added) => this.chose(added));
+  },
+
+  /** Past the tools and the filters of the columns. */
+  toRows() {
+    this.table.element.querySelector(".tabulator-row[tabindex='0'], button.group")?.focus();
   },
 
   counted(number) {
@@ -89,11 +131,11 @@ const runsView = {
     this.filter();
   },
 
-  /** Every word of the search must be in a row, whichever column it is in. */
+  /** Every term of the search must be in a row, whichever column it is in. */
   filter() {
-    const wanted = (this.searched ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+    const terms = termsOf(this.searched ?? "");
     const tests = [];
-    if (wanted.length > 0) tests.push((row) => wanted.every((word) => haystack(row).includes(word)));
+    if (terms.length > 0) tests.push((row) => passes(row, terms));
     if (this.limit) tests.push(this.limit.test);
     if (tests.length > 0) this.table.setFilter((row) => tests.every((test) => test(row)));
     else this.table.clearFilter();
@@ -122,6 +164,54 @@ const runsView = {
     this.filter();
   },
 
+  /** The reader ticked boxes, or let go of them: the address has it, and the curves are drawn. */
+  chose(added) {
+    if (this.following) return;
+    const ids = this.table.getSelectedData().map(({ id }) => id);
+    if (ids.length > MOST_LINES) {
+      this.following = true;
+      this.table.deselectRow(added);
+      this.following = false;
+      return say(`No more than ${MOST_LINES} runs can be told apart in a figure`);
+    }
+    this.boxes();
+    go({ lines: ids.join() }, true);
+  },
+
+  chooseAll(yes) {
+    const shownNow = this.grouped
+      ? this.table.getGroups().flatMap((group) => group.getRows())
+      : this.table.getRows("active");
+    const ids = shownNow.slice(0, MOST_LINES).map((row) => row.getData().id);
+    go({ lines: yes ? ids.join() : null }, true);
+    if (yes && shownNow.length > MOST_LINES) say(`The first ${MOST_LINES} of ${shownNow.length} runs are chosen`);
+  },
+
+  choose(ids) {
+    const now = this.table.getSelectedData().map(({ id }) => id);
+    const gone = now.filter((id) => !ids.includes(id));
+    const added = ids.filter((id) => !now.includes(id));
+    if (gone.length > 0) this.table.deselectRow(gone);
+    if (added.length > 0) this.table.selectRow(added);
+  },
+
+  /** With the curves in sight, the table is lower. */
+  leaveRoom(curves) {
+    if (this.lower === curves) return;
+    this.lower = curves;
+    this.table.element.style.maxHeight = curves ? "44vh" : "70vh";
+    this.table.redraw();
+  },
+
+  /** The box above all boxes. */
+  boxes() {
+    const all = this.table.element.querySelector(".choose-all");
+    const count = this.table.getSelectedData().length;
+    const active = this.table.getDataCount("active");
+    all.checked = count > 0 && count >= Math.min(active, MOST_LINES);
+    all.indeterminate = count > 0 && !all.checked;
+  },
+
   /** New data while the page is open: rows change in place; sorting, filters, groups and the row in focus stay. */
   async update() {
     const before = this.drawn;
@@ -130,9 +220,7 @@ const runsView = {
     }
     const changed = runs.rows.filter((row) => !sameRow(row, before.byId.get(row.id)));
     if (changed.length === 0) return;
-    const focused = this.table.element.contains(document.activeElement)
-      ? document.activeElement.dataset.run
-      : undefined;
+    const { run: focused } = focusedIn(this.table);
     for (const more of wordFilters.values()) more();
     await this.table.updateOrAddData(changed.map((row) => ({ ...row })));
     const sorters = this.table.getSorters().map(({ field, dir }) => ({ column: field, dir }));
@@ -144,25 +232,34 @@ const runsView = {
   rebuild() {
     const panel = this.table.element.closest("[role=tabpanel]");
     this.table.destroy();
-    this.grouped = this.searched = undefined;
+    this.grouped = this.searched = this.lower = undefined;
+    overlayView.wanted = undefined; // its place goes with the panel
+    empty(panel);
     this.build(panel);
   },
 };
 
-/** First the factors that the results are told by, then what became of the runs, then all else. */
+const HOW = "Words by a part of them, numbers whole, runs by the beginning of their id; depth=30 for one column";
+
+/**
+ * First the factors that the results are told by, then what became of the runs, then all else. On a phone the metric
+ * comes before them all: it is what the eye looks for, and there is room for one column beside the run.
+ */
 function inOrder(main) {
+  const narrow = matchMedia(NARROW).matches;
   const rank = ({ key, kind }) => {
+    if (narrow && key === "metric") return -1;
     if (kind === "factor") return main.includes(key) || key === "seed" ? 0 : 3;
     return kind === "state" || key === "metric" || key === "gradient_ratio" ? 1 : 2;
   };
   return runs.columns.toSorted((a, b) => rank(a) - rank(b));
 }
 
-const haystacks = new WeakMap();
-
-function haystack(row) {
-  if (!haystacks.has(row)) haystacks.set(row, Object.values(row).join("\n").toLowerCase());
-  return haystacks.get(row);
+/** How many steps runs that are under way are to make: their rows say it once it is known. */
+async function sayTotals(table) {
+  const running = runs.rows.filter((row) => valueOf(row, "state") === "running");
+  if (running.length === 0 || !(await loadTotal(running[0]))) return;
+  for (const { id } of running) table.getRow(id)?.reformat();
 }
 
 function sameRow(a, b) {

@@ -5,7 +5,7 @@ Shapes: S training steps, L blocks, T time steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gradflow.results.page.thin import evenly
+
 ZERO, BROKEN = -999.0, 999.0  # in a grid of log10: an exact zero, and what was not finite
 BY_BLOCK = {"grad_norm": "‖∂L/∂(W_l, b_l)‖", "delta_norm": "‖∂L/∂x_l‖"}
 OVER_TIME = ("time_grad_", "time_jacobian", "forget_leak")
 SPREAD = ("_q10", "_q90")  # quantiles over the examples of a batch, beside their median
 LOGARITHMS = ("forget_leak",)  # which is recorded as log10
 HISTOGRAM = "grad_histogram/"
+MOST_ENDS = 6  # time steps that have a line over training
+WHOLE = 0.5  # of the time steps measured at any training step: a step with so many of them has its column in the map
 MOST_HISTOGRAMS = 6  # of a run: the first, the middle and the last block at the first and the last step
 
 
@@ -60,11 +64,18 @@ class Histogram:
 
 @dataclass
 class Measured:
-    """What the series of one run hold."""
+    """What the series of one run hold.
+
+    Attributes:
+        times: over time, at the training steps at which the whole sequence was measured.
+        ends: over time, at all training steps, for the few time steps that are measured at each: the ends of the
+            segments that a fused kernel runs at a time. None where the whole sequence always is.
+    """
 
     curves: list[Curve] = field(default_factory=list)
     blocks: list[Grid] = field(default_factory=list)
     times: list[Grid] = field(default_factory=list)
+    ends: list[Grid] = field(default_factory=list)
     histograms: list[Histogram] = field(default_factory=list)
 
 
@@ -89,9 +100,29 @@ def measured(gradflow: pa.Table | None, metrics: pa.Table | None) -> Measured:
     if gradflow is not None and gradflow.num_rows:
         rows = _Rows(gradflow)
         found.blocks = [grid for quantity in BY_BLOCK if (grid := rows.by_block(quantity)) is not None]
-        found.times = rows.over_time()
+        for grid in rows.over_time():
+            found.times.append(_whole_columns(grid))
+            found.ends += _ends(grid)
         found.histograms = rows.histograms()
     return found
+
+
+def _whole_columns(grid: Grid) -> Grid:
+    """Without the training steps at which little of the sequence was measured: a map of them is mostly blank."""
+    there = ~np.isnan(grid.log10)
+    columns = there.sum(0) >= WHOLE * there.sum(0).max()
+    rows = there[:, columns].any(1)
+    return replace(grid, rows=grid.rows[rows], steps=grid.steps[columns], log10=grid.log10[rows][:, columns])
+
+
+def _ends(grid: Grid) -> list[Grid]:
+    """The time steps that are measured at every training step, where the others are not."""
+    there = ~np.isnan(grid.log10)
+    rows = np.flatnonzero(there.all(1))
+    if not len(rows) or len(rows) == len(grid.rows):
+        return []
+    rows = rows[evenly(len(rows), MOST_ENDS)]
+    return [replace(grid, rows=grid.rows[rows], log10=grid.log10[rows])]
 
 
 def _curves(metrics: pa.Table) -> list[Curve]:

@@ -20,7 +20,7 @@ def series_of(found: series.Measured, said: dict[str, Any] | None, most: int) ->
     Args:
         said: the run's prediction, as in prediction.json.
     """
-    grids = [*found.blocks, *found.times]
+    grids = [*found.blocks, *found.times, *found.ends]
     needs = [*(2 * len(curve.steps) for curve in found.curves), *(grid.log10.size for grid in grids)]
     needs += [len(histogram.counts) for histogram in found.histograms]
     given = shares(needs, most)
@@ -28,7 +28,8 @@ def series_of(found: series.Measured, said: dict[str, Any] | None, most: int) ->
     curves = [_curve(curve, size) for curve, size in zip(found.curves, given, strict=False)]
     sizes = given[len(found.curves) :]
     shown = [_thin(grid, size) for grid, size in zip(grids, sizes, strict=False)]
-    blocks, times = shown[: len(found.blocks)], shown[len(found.blocks) :]
+    blocks, rest = shown[: len(found.blocks)], shown[len(found.blocks) :]
+    times, ends = rest[: len(found.times)], rest[len(found.times) :]
     decimals = 2 if thinned else 3
     histograms = [
         _histogram(each)
@@ -50,19 +51,21 @@ def series_of(found: series.Measured, said: dict[str, Any] | None, most: int) ->
             for grid in blocks
         ],
         "theory": [_theory(whole, grid, said, decimals) for whole, grid in zip(found.blocks, blocks, strict=True)],
-        "time": [
-            {
-                "layer": grid.name,
-                "quantity": grid.quantity,
-                "steps": grid.steps.tolist(),
-                "times": grid.rows.tolist(),
-                "log10": _matrix(grid.log10, decimals),
-                "zero": int(series.ZERO),
-            }
-            for grid in times
-        ],
+        "time": [_over_time(grid, decimals) for grid in times],
+        "ends": [_over_time(grid, decimals) for grid in ends],
         "time_theory": _time_theory(times, said, decimals),
         "histograms": histograms,
+    }
+
+
+def _over_time(grid: series.Grid, decimals: int) -> dict[str, Any]:
+    return {
+        "layer": grid.name,
+        "quantity": grid.quantity,
+        "steps": grid.steps.tolist(),
+        "times": grid.rows.tolist(),
+        "log10": _matrix(grid.log10, decimals),
+        "zero": int(series.ZERO),
     }
 
 

@@ -38,9 +38,9 @@ function emptyLast(a, b, direction) {
 }
 
 function wordFilter(one) {
-  return (_cell, _rendered, success) => {
+  return (cell, _rendered, success) => {
     const label = `Filter ${one.title}`;
-    if (HIDDEN.includes(one.kind) || distinct(one.key).length > VALUE_WORDS) return searchBox(label, success);
+    if (HIDDEN.includes(one.kind) || distinct(one.key).length > VALUE_WORDS) return searchBox(label, cell, success);
     const select = make("select", { "aria-label": label }, make("option", { value: "" }, "all"));
     const values = [];
     const more = () => {
@@ -50,13 +50,16 @@ function wordFilter(one) {
     };
     more();
     wordFilters.set(one.key, more);
+    const at = values.indexOf(cell.getValue()?.is);
+    if (at >= 0) select.value = String(at);
     select.addEventListener("change", () => success(select.value === "" ? null : { is: values[Number(select.value)] }));
     return select;
   };
 }
 
-function searchBox(label, success) {
-  const input = make("input", { type: "search", "aria-label": label, placeholder: "contains" });
+function searchBox(label, cell, success) {
+  const value = cell.getValue()?.contains ?? null;
+  const input = make("input", { type: "search", "aria-label": label, placeholder: "contains", value });
   input.addEventListener("input", () => success(input.value ? { contains: input.value.toLowerCase() } : null));
   return input;
 }
@@ -70,9 +73,13 @@ function matches(wanted, value) {
 }
 
 function rangeFilter(one) {
-  return (_cell, _rendered, success) => {
+  return (cell, _rendered, success) => {
+    const { from: least, to: most } = cell.getValue() ?? {};
     const [low, high] = ["min", "max"].map((name) =>
-      make("input", { type: "number", step: "any", placeholder: name, "aria-label": `Filter ${one.title}, ${name}` }),
+      make("input", {
+        ...{ type: "number", step: "any", placeholder: name, "aria-label": `Filter ${one.title}, ${name}` },
+        value: name === "min" ? least : most,
+      }),
     );
     const changed = () => {
       const [from, to] = [low, high].map(({ value }) => (value === "" ? null : Number(value)));
@@ -87,20 +94,33 @@ function within({ from, to }, value) {
   return isNumber(value) && (from === null || value >= from) && (to === null || value <= to);
 }
 
-/** The heading of a group: how many runs, how many of them have a metric, its mean and range. */
-function groupHeading(one, value, rows) {
+/** The heading of a group, which opens and closes it. */
+function groupHeading(one, value, rows, open) {
   const name = make("strong", {}, `${one.title} = ${shown(value)}`);
-  return make("button", { type: "button", class: "group" }, name, make("span", { class: "soft" }, groupSummary(rows)));
+  const said = make("span", { class: "soft" }, groupSummary(rows));
+  const told = { "aria-expanded": String(open), "data-group": String(value) };
+  return make("button", { type: "button", class: "group", ...told }, name, said);
 }
 
+/** How many runs, how many of them have a metric, its mean and range, and the gradient ratio. */
 function groupSummary(rows) {
   const metric = { ...column("metric"), title: metricOf(rows.length > 0 ? valueOf(rows[0], "task") : null) };
   const counted = `n = ${rows.length}`;
   const values = rows.map((row) => row[metric.field]).filter(isNumber);
   const tasks = new Set(rows.map((row) => valueOf(row, "task")));
-  if (tasks.size > 1) return `${counted} · ${tasks.size} tasks, whose metrics have no common mean`;
-  if (values.length === 0) return `${counted} · no ${metric.title}`;
+  const gradient = gradientSummary(rows);
+  if (tasks.size > 1) return `${counted} · ${tasks.size} tasks, whose metrics have no common mean${gradient}`;
+  if (values.length === 0) return `${counted} · no ${metric.title}${gradient}`;
   const [low, high] = range(values);
   const without = values.length < rows.length ? ` of the ${values.length} that have one` : "";
-  return `${counted} · ${metric.title}: mean ${figure(mean(values))}${without}, range ${figure(low)} … ${figure(high)}`;
+  return `${counted} · ${metric.title}: mean ${figure(mean(values))}${without}, range ${figure(low)} … ${figure(high)}${gradient}`;
+}
+
+/** Ratios differ by powers of ten, hence the geometric mean; it is 0 where any of them is exactly 0. */
+function gradientSummary(rows) {
+  const ratios = rows.map((row) => valueOf(row, "gradient_ratio")).filter(isNumber);
+  if (ratios.length === 0) return "";
+  const zeros = ratios.filter((ratio) => ratio <= 0).length;
+  const said = zeros > 0 ? `0, as ${zeros} of ${ratios.length} are` : figure(geometricMean(ratios));
+  return ` · gradient ratio: geometric mean ${said}`;
 }
