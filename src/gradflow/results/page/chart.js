@@ -132,6 +132,7 @@ async function draw(self) {
   };
   if (!self.plot.dataset.drawn) self.plot.querySelector(":scope > .soft")?.remove();
   await globalThis.Plotly.react(self.plot, data, { ...layout, width: self.width, height: self.height }, config);
+  if (!charts.has(self)) return; // taken out meanwhile
   drawLegend(self, data);
   if (!self.plot.dataset.drawn) followReader(self);
   self.plot.dataset.drawn = "yes";
