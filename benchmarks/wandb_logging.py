@@ -10,6 +10,10 @@ the process that speaks with W&B is up; figures are medians of the turns, as a r
 the quartiles. `CPU share` is the CPU time that the training process spends on W&B, in the calls themselves and in
 threads beside training, as a share of all that it uses in these steps: it says the same on a machine that is busy with
 other things, where wall-clock ratios say little. The cost of starting and ending a W&B run is given apart.
+
+`beside` is what that does not count: the CPU time of the process that speaks with W&B and of wandb's own, per training
+step, as a share of the training process's; it matters where all cores are taken. `beside, start` is what they use until
+they are up, once per process that trains, however many runs it trains; with `wandb.log` that of wandb's own alone.
 """
 
 from __future__ import annotations
@@ -35,8 +39,9 @@ from gradflow.runs.compose import composer
 from gradflow.runs.config import Config
 from gradflow.runs.execute import _learner, quiet
 from gradflow.runs.wandb_history import History
-from gradflow.runs.wandb_logger import WandbLog, finish, make_logger
+from gradflow.runs.wandb_logger import WandbLog, dismiss, finish, make_logger
 
+SETTLED = 6.0  # seconds after which the process that speaks with W&B is up
 COMMON = ("hardware.device=cpu", "logger.mode=offline")
 
 
@@ -50,7 +55,7 @@ class Telling(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if not self.wall and pl_module.steps_done:
             self.wall, self.cpu, self.first = time.perf_counter(), time.process_time(), pl_module.steps_done
-            self.calls, self.beside = 0.0, beside()
+            self.calls, self.beside, self.other = 0.0, beside(), of_processes()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         learner: Any = pl_module
@@ -72,12 +77,32 @@ class Telling(Callback):
         whole = time.process_time() - self.cpu
         self.cpu = (self.calls + beside() - self.beside) / whole
         self.wall = (time.perf_counter() - self.wall) / steps
+        time.sleep(1.5)  # what is still in line
+        self.other = (of_processes() - self.other) / whole
 
 
 def beside() -> float:
     """CPU seconds that all Python threads but this one have used."""
     others = [each for each in threading.enumerate() if each is not threading.current_thread() and each.ident]
     return sum(time.clock_gettime(time.pthread_getcpuclockid(each.ident)) for each in others if each.ident)
+
+
+def of_processes() -> float:
+    """CPU seconds that all processes below this one have used so far."""
+    used, parent = dict[int, float](), dict[int, int]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        parent[int(folder.name)] = int(words[1])
+        used[int(folder.name)] = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def is_below(pid: int) -> bool:
+        above = parent.get(pid, 0)
+        return above == os.getpid() or (above > 1 and is_below(above))
+
+    return sum(seconds for pid, seconds in used.items() if is_below(pid))
 
 
 class Direct:
@@ -118,16 +143,18 @@ def main() -> None:
         f"wandb {wandb.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f}"
     )
-    print("\n| W&B | ms per step | wall clock, ratio (quartiles) | CPU share (quartiles) | start, s | end, s |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    print("\n| W&B | ms per step | wall clock, ratio (quartiles) | CPU share (quartiles) | start, s | end, s |", end="")
+    print(" beside (quartiles) | beside, start, s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, turns in found.items():
         step = 1000 * statistics.median(turn["wall"] for turn in turns)
         wall = _spread(
             [turn["wall"] / base["wall"] for turn, base in zip(turns, found["disabled"], strict=True)], ".3f"
         )
         cpu = _spread([turn["cpu"] for turn in turns], ".2%")
-        ends = [f"{statistics.median(turn[k] for turn in turns):.2f}" for k in ("start", "end")]
-        print(f"| {name} | {step:.3f} | {wall} | {cpu} | {ends[0]} | {ends[1]} |")
+        other = _spread([turn["other"] for turn in turns], ".1%")
+        start, end, up = (f"{statistics.median(turn[k] for turn in turns):.2f}" for k in ("start", "end", "up"))
+        print(f"| {name} | {step:.3f} | {wall} | {cpu} | {start} | {end} | {other} | {up} |")
 
 
 def measure(config: Config, folder: Path, repeats: int) -> dict[str, list[dict[str, float]]]:
@@ -144,6 +171,7 @@ def measure(config: Config, folder: Path, repeats: int) -> dict[str, list[dict[s
 
 def train(config: Config, path: Path, name: str) -> dict[str, float]:
     path.mkdir()
+    before = of_processes()
     began = time.perf_counter()
     log: WandbLog | Direct | None = None
     if name == "offline":
@@ -153,7 +181,8 @@ def train(config: Config, path: Path, name: str) -> dict[str, float]:
         log = Direct(wandb.init(dir=path, mode="offline", settings=quietly))
     start = time.perf_counter() - began
     if name == "offline":
-        time.sleep(3.0)  # its process comes up beside training, which a long run does not notice
+        time.sleep(SETTLED)  # its process comes up beside training, which a long run does not notice
+    up = of_processes() - before
     pieces = build(config)
     flow = GradientFlow(clipped=False, instruments=config.instruments.intervals())
     telling = Telling(flow, log)
@@ -168,12 +197,17 @@ def train(config: Config, path: Path, name: str) -> dict[str, float]:
         accelerator="cpu",
     )
     trainer.fit(_learner(pieces, config))
-    began = time.perf_counter()
+    began, end = time.perf_counter(), 0.0
     if name == "offline":
         finish("completed")
+        end = time.perf_counter() - began
+        dismiss()  # so that each turn starts its own
     elif name == "wandb.log":
         wandb.finish()
-    return {"wall": telling.wall, "cpu": telling.cpu, "start": start, "end": time.perf_counter() - began}
+        end = time.perf_counter() - began
+        wandb.teardown()
+    took = {"wall": telling.wall, "cpu": telling.cpu, "other": telling.other}
+    return {**took, "start": start, "end": end, "up": up}
 
 
 def _spread(ratios: list[float], form: str) -> str:

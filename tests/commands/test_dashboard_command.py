@@ -85,6 +85,13 @@ def test_mistakes_in_what_was_typed_are_said(typed, sweep, tmp_path):
     assert typed("dashboard", sweep).code == 2
     said = typed("dashboard", sweep, "--project", "p", "--out", tmp_path / "spec.json")
     assert (said.code, said.err) == (2, "gradflow: --out: where --dry-run writes; add --dry-run, or leave --out away\n")
+    out = tmp_path / "no" / "spec.json"
+    said = typed("dashboard", sweep, "--project", "p", "--dry-run", "--out", out)
+    assert (said.code, said.err) == (2, f"gradflow: --out {out}: cannot be written: No such file or directory\n")
+    for project in ("a/b", "", "u?", 129 * "x"):
+        said = typed("dashboard", sweep, "--project", project, "--dry-run")
+        assert (said.code, said.out) == (2, "")
+        assert said.err.startswith(f"gradflow: --project {project}: must be a W&B project: 1 to 128 characters")
     said = typed("dashboard", tmp_path / "nowhere", "--project", "p", "--dry-run")
     assert said.code == 2
     assert "no such folder" in said.err

@@ -14,7 +14,7 @@ KEY = "5ec2e7" * 6 + "abcd"
 @pytest.fixture
 def logged(records):
     """Three runs with a file of W&B each, one of them running; gives the first two."""
-    for seed, state in enumerate(("completed", "preempted", "running")):
+    for seed, state in enumerate(("failed", "preempted", "running")):
         folder = records.add(seed=seed, state=state) / "wandb" / "offline-run-1"
         folder.mkdir(parents=True)
         (folder / "run-x.wandb").write_bytes(b":W&B\xe1\xbe\x00")
@@ -32,7 +32,7 @@ def wandb(monkeypatch):
         def run(self, words, tell):
             self.given.append(words)
             tell("wandb: [sync] Loaded credentials for http://somewhere from WANDB_API_KEY.")
-            for folder in map(Path, words[6:]):
+            for folder in filter(Path.is_dir, map(Path, words[6:])):
                 if any(word in str(folder) for word in self.reached):
                     (folder / "run-x.wandb.synced").touch()
 
@@ -68,12 +68,24 @@ def test_what_did_not_arrive_is_named_with_the_command_that_goes_on(typed, recor
     assert [logged[0] in " ".join(words) for words in wandb.given] == [True, False]
 
 
-def test_without_a_key_nothing_is_tried_and_one_line_says_so(typed, logged, wandb, monkeypatch):
+def test_without_a_key_nothing_is_tried_and_one_line_says_so(typed, logged, wandb, monkeypatch, tmp_path):
+    """The key of another server is none: of `wandb login --host`, W&B keeps host and port."""
     monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:8080")
+    file = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(file))
+    for name in ("api.wandb.ai", "127.0.0.1"):
+        file.write_text(f"machine {name}\n  login user\n  password {KEY}\n")
+        assert typed("wandb-sync").code == 2
+    file.unlink()
     said = typed("wandb-sync")
     assert said.code == 2
     assert said.err == "gradflow: wandb-sync: no W&B API key found; run 'wandb login', or set WANDB_API_KEY\n"
     assert wandb.given == []
+
+    file.write_text(f"machine 127.0.0.1:8080\n  login user\n  password {KEY}\n")
+    assert typed("wandb-sync").code == 0
+    assert len(wandb.given) == 1
 
 
 def test_project_and_account_are_handed_on_and_the_key_is_shown_nowhere(typed, records, logged, wandb):
@@ -84,6 +96,15 @@ def test_project_and_account_are_handed_on_and_the_key_is_shown_nowhere(typed, r
     assert wandb.given[0][6:10] == ["--project", "other", "--entity", "team"]
     assert KEY not in said.out + said.err + str(wandb.given)
     assert not any(KEY.encode() in file.read_bytes() for file in records.runs.rglob("*") if file.is_file())
+
+
+def test_another_project_gets_all_of_it_too(typed, records, logged, wandb):
+    for project, sent in (("P1", 1), ("P1", 1), ("P2", 2), (None, 2)):
+        said = typed("wandb-sync", *(["--project", project] if project else []))
+        assert (said.code, len(wandb.given)) == (0, sent)
+    said = typed("wandb-sync", "--project", "a/b")
+    why = "must be a W&B project: 1 to 128 characters, none of / \\ # ? % :"
+    assert (said.code, said.err) == (2, f"gradflow: --project a/b: {why}\n")
 
 
 def test_a_second_process_does_not_send_the_same_again(typed, records, logged, wandb):

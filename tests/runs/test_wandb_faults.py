@@ -1,6 +1,7 @@
 """A run never stops for W&B, whatever its server does: the real client against a stand-in of the server on the loopback
 (`wandb_stand_in.py`). What is missing in the end is sent by `gradflow wandb-sync`'s upload."""
 
+import json
 import logging
 import os
 import threading
@@ -10,9 +11,12 @@ from wandb_stand_in import StandIn
 
 from gradflow.runs.compose import composer
 from gradflow.runs.execute import execute
+from gradflow.runs.record import read
 from gradflow.runs.stop import Stop
+from gradflow.runs.wandb_file import attempts
 from gradflow.runs.wandb_logger import dismiss
-from gradflow.runs.wandb_sync import attempts, is_uploaded, pending, upload
+from gradflow.runs.wandb_marks import is_uploaded
+from gradflow.runs.wandb_sync import pending, upload
 
 STEPS = [0, 10, 20, 30, 40]
 QUICK = {
@@ -93,7 +97,7 @@ def test_a_server_that_fails_halfway_and_for_good(server, train, undisturbed, wa
     dismiss()
     server.runs[path.name].history += [{"_step": step} for step in STEPS[:2]]  # a longer run would have got so far
     assert pending(path.parent).files == {path.name: [file]}
-    assert upload(pending(path.parent).files, None, None, [].append) == []
+    assert upload(pending(path.parent), [].append) == []
     assert arrived(server) == STEPS
     assert server.runs[path.name].summary["state"] == "completed"
     assert pending(path.parent).files == {}
@@ -128,19 +132,39 @@ def test_a_server_that_is_not_there(server, train, undisturbed, monkeypatch, cap
     (file,) = attempts(path)
     assert file.parent.name.startswith("offline-run-")
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    assert upload(pending(path.parent).files, None, None, [].append) == []
+    assert upload(pending(path.parent), [].append) == []
     assert arrived(server) == STEPS
 
 
-def test_a_client_that_dies(train, undisturbed, monkeypatch, caplog):
-    """Not even the process that speaks with W&B is needed."""
+@pytest.mark.parametrize("when", ["halfway", "before it has begun"])
+def test_a_client_that_dies(server, train, undisturbed, monkeypatch, caplog, when):
+    """Not even the process that speaks with W&B is needed: what it has not written is uploaded from the record."""
+    from gradflow.runs import wandb_logger
+
     monkeypatch.setenv("WANDB_MARK", "1")  # a process of this test's own
 
     def kill() -> None:
-        from gradflow.runs import wandb_logger
-
         os.kill(wandb_logger._writer._process.pid, 9)
 
-    _, shown = train("logger.mode=offline", "logger.wait_seconds=60", halfway=kill)
+    if when == "halfway":
+        path, shown = train("logger.mode=offline", "logger.wait_seconds=60", halfway=kill)
+        assert wandb_logger.DIED in caplog.text
+    else:
+        server.fault = "hang"
+        path, shown = train("logger.mode=online", "logger.wait_seconds=0.1")
+        server.fault = None
     assert shown == undisturbed
     assert "the record is whole" in caplog.text
+
+    dismiss()
+    assert upload(pending(path.parent), [].append) == []
+    assert arrived(server) == STEPS
+    (run,) = server.runs.values()
+    result = read(path).result
+    assert (run.summary["state"], run.exit_code) == ("completed", 0)
+    assert run.summary["final/test/accuracy"] == result["metrics"]["test/accuracy"]
+    assert json.loads(run.summary["record"])["result"]["signs"] == result["signs"]
+    made = json.loads((path / "environment.json").read_text())
+    assert run.summary["environment/torch"] == made["packages"]["torch"]
+    assert run.summary["environment/threads"] == made["threads"]
+    assert pending(path.parent).files == {}

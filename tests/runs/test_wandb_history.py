@@ -53,8 +53,21 @@ def test_there_are_at_most_a_few_hundred_keys_however_deep(blocks):
     for block in range(blocks):
         for exponent in range(-60, -20):
             history.measured(0, (f"blocks.{block}", block, f"grad_histogram/{exponent}"), 3.0)
+    for_each = {"memory_horizon_1%", "memory_horizon_0.1%", "time_decay", "jacobian_decay", "forget_leak"}
+    of_time = [*for_each, *(f"lyapunov_{i}" for i in range(1, 5))]
+    history.through_time(
+        {"step": 0, "block": block, "name": f"blocks.{block}.{way}", "time": None, "quantity": each, "value": block}
+        for block in range(blocks)
+        for way in ("forward", "backward")
+        for each in of_time
+    )
     ((_, row),) = history.rows(1, 1.0)
-    assert len(row) < 400
+    assert len(row) < 600
+    assert len([key for key in row if "/time_decay/" in key]) == 2 * (blocks if blocks <= keys.FEW_BLOCKS else 7)
+    if blocks > keys.FEW_BLOCKS:
+        median = keys.quantity_key("time_decay", "median_backward")
+        assert row[median] == (blocks - 1) / 2
+    assert keys.quantity_key("lyapunov_4", keys.block(blocks - 1, blocks, ".forward")) in row
     assert not any(word in key for key in row for word in ("grad_rms", "grad_max", "weights"))
     for quantity in [*keys.MAIN, *others]:
         assert set(keys.over_blocks(quantity, blocks)) <= set(row)
@@ -115,12 +128,21 @@ def test_of_the_time_axis_there_are_summaries_and_a_heat_map():
         {"step": 0, "block": 0, "name": "blocks.00.backward", "time": t, "quantity": "forget_leak", "value": t + 0.5}
         for t in range(5)
     ]
+    # a training step between the probes, of which only the ends of segments are known
+    rows += [{**rows[0], "step": 10, "time": t} for t in (1, 3)]
     history.through_time(rows)
     ((_, row),) = history.rows(1, 1.0)
     shown = row.pop(keys.TIME_HEAT_MAP)
+    assert shown.steps.tolist() == [0]
     assert row == {"gradflow/memory_horizon_1_percent/00": 3.0, "gradflow/forget_leak/00_backward": 0.5}
     assert shown.values[:, 0].tolist() == [1, 2, 4, 8, 16]
     assert wandb_history.SUMMARIES == time_watch.SUMMARIES
+
+    ends = History(1)  # without probes, they are what there is
+    ends.through_time(rows[-2:])
+    ends.figure(10, {"train/loss": 1.0})
+    ((_, row),) = ends.rows(11, 1.0)
+    assert (row[keys.TIME_HEAT_MAP].rows.tolist(), row[keys.TIME_HEAT_MAP].steps.tolist()) == ([1, 3], [10])
 
 
 def test_rows_of_a_record_give_what_the_run_gave():

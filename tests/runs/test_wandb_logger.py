@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gradflow.errors import ConfigError
 from gradflow.runs import wandb_keys as keys
 from gradflow.runs.config import validate
 from gradflow.runs.execute import execute
@@ -205,6 +206,12 @@ def test_a_killed_run_keeps_its_log_and_goes_on_as_the_same_wandb_run(
     assert steps == sorted(set(steps)), "a step is logged once, however the attempts met"
     assert {row["_step"]: own_figures(row) for row in (*first.history, *second.history)} == expected
     assert second.summary["state"] == "completed"
+
+
+@pytest.mark.parametrize("project", ["a/b", "", "ü?*", 129 * "x"])
+def test_a_project_that_wandb_would_refuse_is_refused_before_training(configure, project):
+    with pytest.raises(ConfigError, match=r"^logger.project=.*: must be a W&B project: 1 to 128 characters, none of /"):
+        configure(f"logger.project='{project}'")
 
 
 def test_disabled_means_no_logger_and_no_files(configure, tmp_path):

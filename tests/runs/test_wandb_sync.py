@@ -16,8 +16,10 @@ from wandb_stand_in import StandIn
 
 from gradflow.runs import wandb_sync
 from gradflow.runs.claim import claim
+from gradflow.runs.wandb_file import Held, held, mend
 from gradflow.runs.wandb_logger import finish, make_logger
-from gradflow.runs.wandb_sync import alone, is_uploaded, mend, pending, upload
+from gradflow.runs.wandb_marks import is_uploaded
+from gradflow.runs.wandb_sync import alone, pending, upload
 
 KEY = "5ec2e7" * 6 + "abcd"
 # One process that logs as `gradflow.runs.wandb_logger` does, and says where.
@@ -77,7 +79,7 @@ def steps(server: StandIn, name: str) -> list[tuple[int, float]]:
 
 
 def send(records, said: list[str] | None = None, project: str | None = None) -> list[str]:
-    return upload(pending(records.runs).files, project, None, (said if said is not None else []).append)
+    return upload(pending(records.runs, project=project), (said if said is not None else []).append)
 
 
 def test_runs_arrive_whole_and_attempts_one_after_another_and_are_not_sent_again(records, offline, server):
@@ -96,9 +98,16 @@ def test_runs_arrive_whole_and_attempts_one_after_another_and_are_not_sent_again
     assert send(records) == []
     assert server.requests == requests
 
+    assert set(pending(records.runs, project="other").files) == {run.run_id for run in records.planned}
+    server.runs.clear()  # it keeps no projects apart
+    assert send(records, project="other") == []
+    assert [step for step, _ in steps(server, "many")] == [0, 10, 20, 30, 40, 40, 50]
+    assert {run.project for run in server.runs.values()} == {"other"}
+    assert pending(records.runs, project="other").files == pending(records.runs).files == {}
+
 
 def test_an_attempt_that_comes_after_an_upload_is_put_behind_it(records, offline, server):
-    path = offline("many")
+    path = offline("many", "preempted")
     *_, last = sorted(path.glob("wandb/offline-run-*"))
     last.rename(path / "later")
     assert send(records, project="other") == []
@@ -111,7 +120,7 @@ def test_an_attempt_that_comes_after_an_upload_is_put_behind_it(records, offline
 
 
 def test_a_file_that_ends_in_half_a_record_is_cut_back_and_sent(records, offline, server):
-    path = offline("cut")
+    path = offline("cut", "failed")
     (file,) = path.glob("wandb/offline-run-*/*.wandb")
     size = file.stat().st_size
     said: list[str] = []
@@ -137,7 +146,7 @@ def test_what_did_not_arrive_is_named_and_sent_the_next_time(records, offline, s
 
 
 def test_where_nobody_answers_the_rest_is_not_tried(records, offline, monkeypatch):
-    names = [offline("one").name, offline("cut").name]
+    names = [offline("one").name, offline("cut", "failed").name]
     tried = []
     monkeypatch.setattr(wandb_sync, "AT_ONCE", 1)
     monkeypatch.setattr(wandb_sync, "_run", lambda words, _: tried.append(words))
@@ -155,6 +164,16 @@ def test_runs_that_may_be_running_are_left_for_later(records, offline):
     assert set(pending(records.runs, [preempted.name]).files) == {preempted.name}
 
 
+def test_a_log_that_cannot_be_filled_up_is_not_called_whole(records, offline, server):
+    """The record of a run that is done says so, and its log does not; its config is lost."""
+    path = offline("cut")
+    for _ in range(2):
+        said: list[str] = []
+        assert send(records, said) == [path.name]
+        assert any(line.startswith("ERROR") and "config.yaml" in line for line in said)
+    assert [step for step, _ in steps(server, "cut")] == [0, 10]
+
+
 def test_only_one_process_uploads_at_a_time(tmp_path):
     with alone(tmp_path) as mine, alone(tmp_path) as other:
         assert (mine, other) == (True, False)
@@ -167,11 +186,13 @@ def test_a_log_is_cut_back_to_its_last_whole_record_wherever_it_was_cut(logged, 
     (file,) = (logged / "one").glob("wandb/offline-run-*/*.wandb")
     whole, copy = file.read_bytes(), tmp_path / "run.wandb"
     count = len(list(records_of(file)))
+    assert held([file]) == Held(20, ended=True)
     for cut in range(1, 400, 23):
         copy.write_bytes(whole[:-cut])
         before = list(records_of(copy))
         mend(copy)
         assert list(records_of(copy)) == before
+        assert not held([file, copy]).ended
         assert not mend(copy)
         assert len(before) < count
     copy.write_bytes(whole + bytes(100))  # a machine that went down
@@ -181,6 +202,7 @@ def test_a_log_is_cut_back_to_its_last_whole_record_wherever_it_was_cut(logged, 
     copy.write_bytes(damaged)
     mend(copy)
     assert len(copy.read_bytes()) >= 200
+    assert not held([copy]).ended
 
 
 def test_an_upload_that_broke_off_is_done_again_and_nothing_is_there_twice(records, offline, server):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gradflow import usage
 from gradflow.errors import ConfigError
+from gradflow.runs.wandb_project import check_project
 from gradflow.usage import FAILED, OK
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     """Make or update them, or say what would be sent."""
     if options.out is not None and not options.dry_run:
         raise ConfigError("--out: where --dry-run writes; add --dry-run, or leave --out away")
+    check_project(options.project, f"--project {options.project}")
     if find_spec("wandb_workspaces") is None:
         raise ConfigError("dashboard: wandb-workspaces is not installed; pip install 'gradflow[dashboard]'")
     options.entity = options.entity or os.environ.get("WANDB_ENTITY")
@@ -61,7 +63,10 @@ def _write(options: argparse.Namespace, subject: Subject, report: Report | None)
     if options.out is None:
         print(as_json(views), end="")
     else:
-        write_bytes(options.out, as_json(views).encode())
+        try:
+            write_bytes(options.out, as_json(views).encode())
+        except OSError as error:
+            raise ConfigError(f"--out {options.out}: cannot be written: {error.strerror or error}") from None
         print(options.out)
     return OK
 

@@ -55,12 +55,14 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     from gradflow.runs.ranks import follows, launched, processes
     from gradflow.runs.record import is_done
     from gradflow.runs.stop import Stop
+    from gradflow.runs.wandb_agent import tell_agent
 
     path = Path(config.paths.runs) / run_id(config)
     if follows(config):
         return _follow(config, options.overrides)
     of_several = processes(config) > 1 and launched() is not None  # who decide together
     if is_done(path) and not of_several:
+        tell_agent(path, config)
         print("trained before:")
         return _tell_result(path, hint=bool(config.instruments.intervals()))
     check_logger(config)

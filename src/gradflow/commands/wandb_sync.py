@@ -9,22 +9,24 @@ from pathlib import Path
 
 from gradflow import usage
 from gradflow.errors import ConfigError
+from gradflow.runs.wandb_project import check_project
 from gradflow.usage import FAILED, OK
 
 SUMMARY = "upload to W&B what runs have logged offline, or what did not arrive"
 HELP = """Upload to W&B what runs have logged offline, only what is new, from a machine that reaches it; and what
-had not arrived of runs with logger.mode=online when they ended.
+had not arrived of runs with logger.mode=online when they ended. To another --project all is uploaded again.
 
   gradflow wandb-sync                       the default folder of runs
   gradflow wandb-sync sweeps/quickstart     the runs of a sweep
   gradflow wandb-sync --project other --entity team
 
-Attempts of a run that was stopped and went on become one W&B run. Runs that are running are left for later.
+Attempts of a run that was stopped and went on become one W&B run. Runs that are running are left for later. Where W&B's
+log lacks something that the record has, since its process was killed, it is filled up from the record before.
 """
 MOST = 10  # ids that are named in a line
 # What W&B says that a person has to know: which host it is, where a run is now, and what went wrong.
 TOLD = re.compile(
-    r"credentials for|View run at|ERROR|WARN|Failed|killed in the middle|Not authenticated", re.IGNORECASE
+    r"credentials for|View run at|ERROR|WARN|Failed|killed in the middle|filled up|Not authenticated", re.IGNORECASE
 )
 
 
@@ -42,17 +44,19 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     from gradflow.runs.locate import runs_dir
     from gradflow.runs.wandb_sync import alone, pending, upload
 
+    check_project(options.project, f"--project {options.project}")
     chosen = [_chosen(folder) for folder in options.folders or [runs_dir()]]
     failed = False
     for runs, run_ids in chosen:
-        found = pending(runs, run_ids)
+        found = pending(runs, run_ids, options.project, options.entity)
         if found.later:
             print(f"{runs}: {_named(found.later)} may be running and can be uploaded later")
         if not found.files:
             print(f"{runs}: nothing new to upload")
             continue
         attempts = sum(map(len, found.files.values()))
-        print(f"{runs}: {len(found.files)} runs to upload, {attempts} attempts", flush=True)
+        short = f"; {len(found.short)} to be filled up from the record" if found.short else ""
+        print(f"{runs}: {len(found.files)} runs to upload, {attempts} attempts{short}", flush=True)
         if options.dry_run:
             continue
         if not has_wandb_key():
@@ -61,7 +65,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
             if not mine:
                 print(f"gradflow: {runs}: another process is uploading its runs", file=sys.stderr)
                 return FAILED
-            left = upload(found.files, options.project, options.entity, _tell)
+            left = upload(found, _tell)
         print(f"{runs}: {len(found.files) - len(left)} runs uploaded")
         if left:
             again = usage.typed_again(typed)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gradflow.checked import BelowOne, Count, NonNegative, Positive, Seed, Several
 from gradflow.errors import ConfigError, choose_from
 from gradflow.instruments.names import NAMES
+from gradflow.runs.wandb_project import project_name
 
 
 class _Part(BaseModel):
@@ -74,7 +75,7 @@ class Hardware(_Part):
 
 class Logger(_Part):
     mode: Literal["offline", "online", "disabled"]
-    project: str
+    project: Annotated[str, AfterValidator(project_name)]
     entity: str | None
     group: str | None
     tags: list[str]

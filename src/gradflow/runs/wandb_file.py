@@ -7,12 +7,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 BLOCK, RECORD_HEADER, FILE_HEADER = 32768, 7, 7
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+def attempts(path: Path) -> list[Path]:
+    """The .wandb files of a record, the first attempt first; those of online runs lie in `run-…`, others in
+    `offline-run-…`, and the time follows."""
+    return sorted(path.glob("wandb/*run-*/*.wandb"), key=lambda file: file.parent.name.removeprefix("offline-"))
+
+
+def wandb_id(file: Path) -> str:
+    """The id of the W&B run that a file belongs to: the run's own, or that of a W&B sweep's agent.
+
+    >>> wandb_id(Path("wandb/offline-run-20261231_235959-abc/run-abc.wandb"))
+    'abc'
+    """
+    return file.stem.removeprefix("run-")
 
 
 def records(log: bytes) -> Iterator[tuple[int, bytes]]:
@@ -65,17 +81,51 @@ def _goes_on(log: bytes, end: int) -> bool:
     return False
 
 
-def last_step(file: Path) -> int:
-    """The step of the last row of history in a file; -1 if there is none."""
+def messages(file: Path) -> Iterator[Any]:
+    """W&B's messages in a file, up to the first that cannot be read."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from wandb.proto import wandb_internal_pb2
 
-    messages: Any = wandb_internal_pb2
-    last = -1
+    kind: Any = wandb_internal_pb2
     for _, content in records(file.read_bytes()):
-        record = messages.Record()
-        record.ParseFromString(content)
-        if record.WhichOneof("record_type") == "history":
-            for item in record.history.item:
+        message = kind.Record()
+        try:
+            message.ParseFromString(content)
+        except DecodeError:
+            return
+        yield message
+
+
+def logged_to(file: Path) -> tuple[str | None, str | None]:
+    """Entity and project that a run was logged to; None where the file does not say."""
+    for message in messages(file):
+        if message.WhichOneof("record_type") == "run":
+            return message.run.entity or None, message.run.project or None
+    return None, None
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the files of one W&B run hold.
+
+    Attributes:
+        last: the step of the last row of history; -1 if there is none.
+        ended: whether the last file says how the run ended, which one that was killed has not got to.
+    """
+
+    last: int = -1
+    ended: bool = False
+
+
+def held(files: Iterable[Path]) -> Held:
+    """What the files of one W&B run hold, the first attempt first."""
+    last, ended = -1, False
+    for file in files:
+        ended = False
+        for message in messages(file):
+            kind = message.WhichOneof("record_type")
+            ended |= kind == "exit"
+            for item in message.history.item if kind == "history" else ():
                 if (item.key or ".".join(item.nested_key)) == "_step":
                     last = max(last, int(json.loads(item.value_json)))
-    return last
+    return Held(last, ended)

@@ -70,7 +70,7 @@ def pull(
     for run in _asked(project, lambda: iter(_api().runs(project, filters=filters or {}, order="+created_at"))):
         fits = True
         kept = _result_of(run)
-        name = str(run.id) if kept else f"wandb-{re.sub(r'[^A-Za-z0-9_-]', '_', str(run.id))}"
+        name = kept["result"]["run_id"] if kept else f"wandb-{re.sub(r'[^A-Za-z0-9_-]', '_', str(run.id))}"
         if (runs / name).exists():
             done.there.append(name)
             continue
@@ -164,11 +164,15 @@ def _asked(project: str, ask: Callable[[], Iterator[Any]]) -> Iterator[Any]:
 
 
 def _result_of(run: Any) -> dict[str, Any] | None:
-    """{"result", "config", "steps_per_epoch"} that gradflow has put into a summary; None for other software's run."""
+    """{"result", "config", "steps_per_epoch"} that gradflow has put into a summary; None for other software's run.
+
+    The agent of a W&B sweep gives a run an id of its own; the result has the run id, which becomes a folder's name.
+    """
     text = run.summary_metrics.get(keys.RECORD)
     try:
         kept = json.loads(text) if isinstance(text, str) else None
-        return kept if kept is not None and kept["result"]["run_id"] == run.id else None
+        own = kept is not None and re.fullmatch(r"[0-9a-f]{12}", kept["result"]["run_id"]) is not None
+        return kept if own else None
     except (ValueError, KeyError, TypeError):
         return None
 

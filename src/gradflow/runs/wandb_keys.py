@@ -14,8 +14,8 @@ History, under keys whose first part is the section of W&B's page that they appe
 | `histogram/gradient/<block>`, `histogram/block_norms` | log2 of a gradient's elements; log10 of the blocks' norms |
 
 W&B's page draws a chart per key, and freezes at thousands. So there are at most a few hundred, however deep a network
-is: `MAIN` quantities have a chart per block up to `MOST_BLOCKS` blocks, all others up to `FEW_BLOCKS`; beyond that
-the five quantiles with the first and the last block.
+is: `MAIN` quantities have a chart per block up to `MOST_BLOCKS` blocks, all others, those of the time axis too, up to
+`FEW_BLOCKS`; beyond that the five quantiles with the first and the last block, of each direction of recurrent layers.
 
 W&B asks for no dots in names ("use dashes or underscores instead of periods"): it reads a dot as a step into a nested
 mapping, so that a filter, a grouping or an axis on a flat `optimizer.lr` looks for `lr` inside `optimizer` and finds
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 STEP = "_step"  # W&B's own, which is the training step; every chart has it as its x-axis
 
@@ -117,6 +118,7 @@ def label_of(key: str) -> str:
 # --- the history ------------------------------------------------------------------------------------------------
 
 
+@cache
 def quantity_key(quantity: str, where: str) -> str:
     """The history's key of a quantity of a block ('07'), of what is no block ('head') or over the blocks ('median').
 
@@ -126,19 +128,29 @@ def quantity_key(quantity: str, where: str) -> str:
     return f"gradflow/{plain(quantity)}/{where}"
 
 
+@cache
 def block(index: int, blocks: int, name: str = "") -> str:
     """A block's place in a key, zero-padded so that charts stand in the blocks' order.
 
     Args:
         index: 0 is nearest the input.
         blocks: how many there are.
-        name: of which a '.forward' or '.backward' is kept, that of a bidirectional layer.
+        name: of which the direction of a bidirectional layer is kept.
 
     >>> block(7, 10), block(7, 1000), block(0, 1, "blocks.00.forward")
     ('07', '007', '00_forward')
     """
-    direction = next((word for word in ("forward", "backward") if name.endswith(f".{word}")), "")
-    return f"{index:0{max(2, len(str(blocks - 1)))}d}" + (f"_{direction}" if direction else "")
+    return directed(f"{index:0{max(2, len(str(blocks - 1)))}d}", direction(name))
+
+
+def direction(name: str) -> str:
+    """'forward' or 'backward', where that is the end of a layer's name; else ''."""
+    return next((word for word in ("forward", "backward") if name.rpartition(".")[2] == word), "")
+
+
+def directed(place: str, direction: str) -> str:
+    """A place in a key, of one direction of bidirectional layers; '' is that of others."""
+    return f"{place}_{direction}" if direction else place
 
 
 def histogram(where: str) -> str:

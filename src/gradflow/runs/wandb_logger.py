@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradflow.runs.config import Config
 from gradflow.runs.identity import labels, run_id, title
+from gradflow.runs.record import DONE
 from gradflow.runs.wandb_history import SUMMARIES
 from gradflow.runs.wandb_keys import STATE, config_key
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from gradflow.instruments.flow import Measurement
     from gradflow.runs.series import Series
 
+DIED = "the process that speaks with W&B has died"
 TOGETHER = 0.25  # seconds for which numbers are collected and then sent at once
 _say = logging.getLogger("gradflow")
 _writer: _Writer | None = None
@@ -50,17 +52,28 @@ class WandbLog:
         config: of the run.
         path: its record.
         mode: 'offline' or 'online'.
+        name: the W&B run's id; None for the run id.
+        wait: seconds that the end may take; None for the config's.
     """
 
-    def __init__(self, writer: _Writer | _Later, config: Config, path: Path, mode: str) -> None:
-        self._writer, self._path, self._mode, self._wait = writer, path, mode, config.logger.wait_seconds
+    def __init__(
+        self,
+        writer: _Writer | _Later,
+        config: Config,
+        path: Path,
+        mode: str,
+        name: str | None = None,
+        wait: float | None = None,
+    ) -> None:
+        self._writer, self._path, self._mode = writer, path, mode
+        self._wait = config.logger.wait_seconds if wait is None else wait
         self._layouts: dict[int, tuple[int, Any]] = {}
         self._summary: dict[str, Any] = {}
         self._news = False
         flat = labels(config)
         keywords = {
             "name": title(flat),
-            "id": run_id(config),
+            "id": name or run_id(config),
             "mode": mode,
             "project": config.logger.project,
             "entity": config.logger.entity,
@@ -68,6 +81,7 @@ class WandbLog:
             "tags": config.logger.tags,
             "config": {config_key(label): value for label, value in flat.items()},
         }
+        (path / "wandb").mkdir(exist_ok=True)  # says that there is something to upload, whatever W&B's client does
         writer.put("open", str(path), keywords, config.logger.images, self._wait)
 
     def figure(self, step: int, named: dict[str, float]) -> None:
@@ -108,25 +122,28 @@ class WandbLog:
     def summarize(self, flat: dict[str, Any]) -> None:
         self._summary |= flat
 
-    def close(self, state: str) -> None:
-        """End the W&B run, and wait for that, but not long. What is lost or late is told in a line.
+    def all_is_here(self, state: str) -> None:
+        """Nothing more will come, not even to the last step."""
+        self._writer.put("reached", float("inf"), 1.0 if state in DONE else 0.0)
+
+    def close(self, state: str) -> str | None:
+        """End the W&B run, and wait for that, but not long. What is lost or late is the line that this gives.
 
         What W&B is shown of a run that was stopped ends before the step at which it goes on, of which the rest is still
         to come.
         """
-        done = state in ("completed", "diverged")
-        if done or state in ("failed", "pruned"):
-            self._writer.put("reached", float("inf"), 1.0 if done else 0.0)
-        answer = self._writer.ask(self._wait, "close", 0 if done else 1, {STATE: state, **self._summary})
+        if state in (*DONE, "failed", "pruned"):
+            self.all_is_here(state)
+        answer = self._writer.ask(self._wait, "close", 0 if state in DONE else 1, {STATE: state, **self._summary})
         again = f"'gradflow wandb-sync {self._path}' uploads it; the record is whole"
         if answer is None:
             dismiss()
-            _say.warning("W&B did not end %s within %g s: %s", self._path.name, self._wait, again)
-        elif answer["trouble"]:
-            lost = "what W&B has of it is not whole; its record is"
-            _say.warning("W&B failed in run %s: %s (%s)", self._path.name, lost, answer["trouble"])
-        elif self._mode == "online" and not answer["arrived"]:
-            _say.warning("not all of %s has arrived at W&B: %s", self._path.name, again)
+            return f"W&B did not end {self._path.name} within {self._wait:g} s: {again}"
+        if answer["trouble"]:
+            return f"W&B failed in run {self._path.name} ({answer['trouble']}): {again}"
+        if self._mode == "online" and not answer["arrived"]:
+            return f"not all of {self._path.name} has arrived at W&B: {again}"
+        return None
 
 
 def make_logger(config: Config, path: Path) -> WandbLog | None:
@@ -137,7 +154,7 @@ def make_logger(config: Config, path: Path) -> WandbLog | None:
     """
     if config.logger.mode == "disabled":
         return None
-    log = WandbLog(_Later() if _many.get() else _the_writer(), config, path, config.logger.mode)
+    log = WandbLog(_Later() if _many.get() else the_writer(), config, path, config.logger.mode)
     _open.set(log)
     return log
 
@@ -157,8 +174,9 @@ def finish(state: str) -> None:
     """Close the W&B run, if one is open, so that the next run of this process gets its own."""
     log = _open.get()
     _open.set(None)
-    if log is not None:
-        log.close(state)
+    fault = None if log is None else log.close(state)
+    if fault is not None:
+        _say.warning("%s", fault)
 
 
 def dismiss() -> None:
@@ -169,8 +187,9 @@ def dismiss() -> None:
         writer.end()
 
 
-def _the_writer() -> _Writer:
-    """This process's own: not one of the process that it was forked from, nor one that has ended."""
+def the_writer() -> _Writer:
+    """The process that speaks with W&B for this one: not for the process that it was forked from, nor one that has
+    ended."""
     global _writer
     if _writer is None or not _writer.is_usable():
         dismiss()
@@ -189,7 +208,7 @@ class _Later:
         self._messages.append(message)
 
     def ask(self, wait: float, *message: Any) -> dict[str, Any] | None:
-        writer = _the_writer()
+        writer = the_writer()
         for each in self._messages:
             writer.put(*each)
         return writer.ask(wait, *message)
@@ -219,7 +238,8 @@ class _Writer:
         self._line.put(message)
 
     def ask(self, wait: float, *message: Any) -> dict[str, Any] | None:
-        """The answer to a message; None if there is none in so many seconds."""
+        """The answer to a message, which is trouble if the process has died; None if there is none in so many
+        seconds."""
         self.put(*message)
         self._hurry.set()
         assert self._process.stdout is not None
@@ -228,7 +248,7 @@ class _Writer:
             readable, _, _ = select.select([self._process.stdout], [], [], min(left, 1.0))
             if readable:
                 line = self._process.stdout.readline()
-                return json.loads(line) if line else None
+                return json.loads(line) if line else {"arrived": False, "trouble": DIED}
         return None
 
     def leave(self) -> None:

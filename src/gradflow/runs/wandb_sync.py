@@ -8,6 +8,9 @@ where nobody answers. And where an upload broke off, it would send again what ha
 attempt in the place of all that it has, but the others, which share its id, behind one another; so after a later one
 that may have arrived in part, all are sent again from the first on. (Where an online run was killed, went on, and again
 did not arrive as a whole, both attempts hold some of its rows, and those are there twice.)
+
+What W&B's client did not get to write is filled up from the record before (`gradflow.runs.wandb_replay`), so that what
+is said to have arrived is all that the record has.
 """
 
 from __future__ import annotations
@@ -21,9 +24,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gradflow.runs.credentials import base_url
 from gradflow.runs.record import is_locked
 from gradflow.runs.states import states
-from gradflow.runs.wandb_file import mend
+from gradflow.runs.wandb_file import attempts, logged_to, mend
+from gradflow.runs.wandb_marks import Destination, is_compared, is_elsewhere, is_uploaded, mark, mark_as_uploaded
+from gradflow.runs.wandb_replay import NotReplayed, lacking, replay
 
 LOCK = ".wandb-sync.lock"  # in a folder of runs
 AT_ONCE = 50  # files given to one `wandb sync`, whose start costs a second
@@ -40,47 +46,54 @@ class Pending:
     """What is to be uploaded from a folder of runs.
 
     Attributes:
+        runs: the folder.
+        to: where it is to be.
         files: by run id, the .wandb files of its attempts that are to be uploaded, the first attempt first.
+        short: by run id, the ids of its W&B runs whose files lack something that the record has.
         later: ids of runs that have such files and are running, or may be.
     """
 
+    runs: Path
+    to: Destination
     files: dict[str, list[Path]] = field(default_factory=dict)
+    short: dict[str, list[str]] = field(default_factory=dict)
     later: list[str] = field(default_factory=list)
 
 
-def pending(runs: Path, run_ids: list[str] | None = None) -> Pending:
-    """What is to be uploaded of these runs, or of all in a folder."""
-    found = Pending()
+def pending(
+    runs: Path, run_ids: list[str] | None = None, project: str | None = None, entity: str | None = None
+) -> Pending:
+    """What is to be uploaded of these runs, or of all in a folder.
+
+    Args:
+        project, entity: instead of those that a run was logged to; what has arrived elsewhere is to be uploaded again.
+    """
+    found = Pending(runs, Destination(base_url(), entity, project))
     seen = states(runs, run_ids)
     for run_id, glance in seen.runs.items():
-        files = _to_be_sent(attempts(runs / run_id))
-        if files and (glance.state in ("running", "stale") or is_locked(runs / run_id)):
-            found.later.append(run_id)
-        elif files:
+        path = runs / run_id
+        logged = attempts(path)
+        files = _to_be_sent(logged, found.to)
+        if glance.state in ("running", "stale") or is_locked(path):
+            found.later += [run_id] if files else []
+            continue
+        if not logged or not all(map(is_compared, logged)):
+            if short := lacking(path, glance.state, glance.status):
+                found.short[run_id] = short
+            elif not files:
+                for file in logged:
+                    mark_as_uploaded(file, None)
+        if files or run_id in found.short:
             found.files[run_id] = files
     return found
 
 
-def attempts(path: Path) -> list[Path]:
-    """The .wandb files of a run, the first attempt first; those of online runs lie in `run-…`, others in
-    `offline-run-…`, and the time follows."""
-    return sorted(path.glob("wandb/*run-*/*.wandb"), key=lambda file: file.parent.name.removeprefix("offline-"))
-
-
-def is_uploaded(file: Path) -> bool:
-    return _mark(file, "synced").exists()
-
-
-def _mark(file: Path, word: str) -> Path:
-    return file.with_name(f"{file.name}.{word}")
-
-
-def _to_be_sent(files: list[Path]) -> list[Path]:
-    """Those from the first on that has not arrived; or all, if that one may have arrived in part."""
+def _to_be_sent(files: list[Path], to: Destination) -> list[Path]:
+    """Those from the first on that has not arrived; or all, if it may have arrived in part, or if one is elsewhere."""
     new = next((i for i, file in enumerate(files) if not is_uploaded(file)), len(files))
-    if new < len(files) and (_mark(files[new], "sending").exists() or files[new].parent.name.startswith("run-")):
+    if new < len(files) and (mark(files[new], "sending").exists() or files[new].parent.name.startswith("run-")):
         new = 0
-    return files[new:]
+    return files if any(is_elsewhere(file, to) for file in files) else files[new:]
 
 
 @contextmanager
@@ -100,39 +113,58 @@ def alone(runs: Path) -> Iterator[bool]:
         yield True
 
 
-def upload(
-    files: dict[str, list[Path]], project: str | None, entity: str | None, tell: Callable[[str], None]
-) -> list[str]:
+def upload(found: Pending, tell: Callable[[str], None]) -> list[str]:
     """Upload, and leave it to W&B to mark what arrived.
 
     Args:
-        files: as `pending` finds them.
-        project, entity: instead of those that a run was logged to.
+        found: by `pending`.
         tell: given each line that W&B says, and what was mended.
 
     Returns:
         The ids of runs of which something has not arrived. Where a whole portion has not, the rest is not tried.
     """
-    remaining = dict(files)
+    files, to, left = dict(found.files), found.to, list(found.files)
     for portion in _portions(files):
-        for file in (file for run_id in portion for file in files[run_id]):
+        whole = [run_id for run_id in portion if _is_filled_up(run_id, found, files, tell)]
+        sent = [file for run_id in portion for file in files[run_id]]
+        for file in sent:
             if mend(file):
                 tell(f"{file}: its process was killed in the middle of a record, which was cut off")
-            _mark(file, "synced").unlink(missing_ok=True)
-            _mark(file, "sending").touch()
+            mark(file, "synced").unlink(missing_ok=True)
+            mark(file, "sending").touch()
         words = [sys.executable, "-m", "wandb", "sync", "--include-online", "--yes"]
-        words += ["--project", project] if project else []
-        words += ["--entity", entity] if entity else []
-        words += [str(file.parent) for run_id in portion for file in files[run_id]]
-        _run(words, tell)
-        arrived = [run_id for run_id in portion if all(is_uploaded(file) for file in files[run_id])]
-        for file in (file for run_id in portion for file in files[run_id] if is_uploaded(file)):
-            _mark(file, "sending").unlink(missing_ok=True)
-        for run_id in arrived:
-            remaining.pop(run_id)
-        if not any(is_uploaded(file) for run_id in portion for file in files[run_id]):
+        words += ["--project", to.project] if to.project else []
+        words += ["--entity", to.entity] if to.entity else []
+        words += [str(file.parent) for file in sent]
+        if sent:
+            _run(words, tell)
+        for file in filter(is_uploaded, sent):
+            mark(file, "sending").unlink(missing_ok=True)
+        for run_id in whole:
+            if all(map(is_uploaded, files[run_id])):
+                left.remove(run_id)
+                for file in files[run_id]:
+                    entity, project = logged_to(file)
+                    mark_as_uploaded(file, Destination(to.server, to.entity or entity, to.project or project))
+        if sent and not any(map(is_uploaded, sent)):
             break
-    return list(remaining)
+    return left
+
+
+def _is_filled_up(run_id: str, found: Pending, files: dict[str, list[Path]], tell: Callable[[str], None]) -> bool:
+    """Log what W&B's files of a run lack, and put that into `files`; False where that is not possible."""
+    path = found.runs / run_id
+    try:
+        for name in found.short.get(run_id, ()):
+            replay(path, name)
+            tell(f"{path}: the log of W&B run {name} was not whole, and was filled up from the record")
+    except NotReplayed as error:
+        tell(f"ERROR {error}")
+        return False
+    finally:
+        if run_id in found.short:
+            files[run_id] = _to_be_sent(attempts(path), found.to)
+    return True
 
 
 def _portions(files: dict[str, list[Path]]) -> Iterator[list[str]]:

@@ -13,16 +13,19 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gradflow.runs import wandb_keys as keys
-from gradflow.runs.wandb_file import last_step
+from gradflow.runs.wandb_agent import agent_run, parameters, without
+from gradflow.runs.wandb_file import attempts, held, wandb_id
 from gradflow.runs.wandb_history import HeatMap, Histogram, History
+from gradflow.runs.wandb_marks import Destination, mark_as_uploaded
 
 ONLINE_START = 20.0  # seconds in which a server must have answered, or the run is logged offline
 TRIES = 10  # half a second apart, to log offline instead
@@ -54,18 +57,22 @@ class Writing:
         self._layouts.clear()
         self._history, self._skip, self._last = History(pictures), -1, -1
         self._path = Path(path)
-        earlier = _files(self._path)
+        agent = agent_run()
+        self._id = agent or keywords["id"]  # which is W&B's own rule
+        keywords["config"] = without(parameters() if agent else [], keywords["config"])
+        earlier = _files(self._path, self._id)
+        last = held(earlier).last
+        earlier = earlier if last >= 0 else []  # W&B has nothing of them to go on from
         # W&B takes an attempt that may resume for the continuation of what it has, and any other for the whole: so a
         # first attempt that has arrived in part is put in its place when it is sent again.
         keywords |= {"dir": path, "resume": "allow" if earlier else None}
         self._run = self._started(keywords)
         if self._run.offline:
-            self._skip = max(map(last_step, earlier), default=-1)
+            self._skip = last
         elif self._run.resumed:
             self._skip = self._run.starting_step - 1
         else:  # nothing of them has arrived, and this one has it all
-            for file in earlier:
-                file.with_name(f"{file.name}.synced").touch()
+            _mark(earlier, self._run)
         self._run.summary.update({keys.STATE: "running"})
 
     def figure(self, step: int, named: dict[str, float]) -> None:
@@ -104,8 +111,8 @@ class Writing:
             run.finish(exit_code=exit_code)
             if not run.offline:
                 arrived = self._trouble is None and _has_arrived(run.path, summary, self._last, self._wait)
-                for file in _files(self._path) if arrived else ():  # what an earlier attempt had not sent, this one has
-                    file.with_name(f"{file.name}.synced").touch()
+                if arrived:  # with what earlier attempts had not sent
+                    _mark(_files(self._path, self._id), run)
         return {"arrived": arrived, "trouble": self._trouble}
 
     def give_up(self, error: Exception) -> None:
@@ -151,9 +158,15 @@ class Writing:
         raise AssertionError("the last try returns or raises")
 
 
-def _files(path: Path) -> list[Path]:
-    """Those of all attempts of a run."""
-    return list(path.glob("wandb/*run-*/*.wandb"))
+def _files(path: Path, name: str) -> list[Path]:
+    """Those of all attempts of a W&B run."""
+    return [file for file in attempts(path) if wandb_id(file) == name]
+
+
+def _mark(files: Iterable[Path], run: Any) -> None:
+    """Say of files that a run which is logged online has arrived with what they hold."""
+    for file in files:
+        mark_as_uploaded(file, Destination(str(run.settings.base_url).rstrip("/"), run.entity, run.project))
 
 
 def _shown(value: Any) -> Any:
@@ -207,6 +220,7 @@ def main(messages: Any, answers: Any) -> None:
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are meant for the run, with which this process ends
+    sys.modules["pandas"] = None  # type: ignore[assignment] # wandb would import it, to see that pictures are no tables
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     replies = os.fdopen(os.dup(1), "wb")
