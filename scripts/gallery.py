@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 OUT = Path("docs/gallery")
 SWEEPS = Path(os.environ.get("GRADFLOW_SWEEPS_DIR", "sweeps"))
@@ -34,11 +35,13 @@ TABLE = ["--where", "task == 'mnist'", "--rows", "depth,activation,init", "--col
 KINDS = ("pairs", "aggregate", "ranks", "profiles")
 FORMATS = ("md", "csv", "tex", "html", "typ")
 SCREENS = (  # name, what follows the page's address, width and height in pixels, scheme
-    ("page", "#tab=runs", 1280, 860, "light"),
+    ("page", None, 1280, 1400, "light"),  # curves of the runs chosen below
     ("page_factors", "#tab=factors", 1280, 860, "light"),
     ("page_compare", "#tab=compare", 1280, 860, "light"),
     ("page_run", None, 1280, 1400, "dark"),  # of a run, chosen below
 )
+RATIO = "gradient ratio, first ÷ last block"
+RECIPES = ("sigmoid none none", "sigmoid batch none", "tanh none none", "relu none none", "relu batch residual")
 
 
 def gradflow(*words: str, into: Path | None = None) -> None:
@@ -76,12 +79,19 @@ def page() -> None:
 
     from gradflow.runs.planfile import collect
 
-    deepest = max(collect(GALLERY).planned.items(), key=lambda run: (int(run[1]["depth"]), run[1]["norm"] == "none"))[0]
+    deep = {
+        "{activation} {norm} {skip}".format(**run): run_id
+        for run_id, run in collect(GALLERY).planned.items()
+        if (run["task"], run["depth"], run["seed"], run["init"]) == ("mnist", 40, 0, "he_normal")
+    }
+    lines = ",".join(deep[recipe] for recipe in RECIPES)
+    curves = {"tab": "runs", "q": "depth=40 seed=0 he_normal", "lines": lines, "curve": RATIO, "log": "yes"}
+    chosen = {"page": urlencode(curves, quote_via=quote), "page_run": f"tab=runs&run={deep[RECIPES[0]]}"}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, place, width, height, scheme in SCREENS:
             opened = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-            opened.goto((GALLERY / "report.html").resolve().as_uri() + (place or f"#tab=runs&run={deepest}"))
+            opened.goto((GALLERY / "report.html").resolve().as_uri() + (place or f"#{chosen[name]}"))
             opened.wait_for_timeout(4000)
             opened.screenshot(path=OUT / f"{name}.png")
             opened.close()
