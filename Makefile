@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PROCESSES = $(shell echo $$(($$(nproc) + 2)))
+PROCESSES = $(shell echo $$(($$(nproc) + 1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart gallery test coverage lint type format bench lock clean
@@ -25,7 +25,7 @@ quickstart: $(INSTALLED) ## train the quickstart sweep, print its table, name it
 gallery: $(INSTALLED) ## train the README's gallery (282 short runs), draw it into docs/gallery
 	$(BIN)/python scripts/gallery.py
 
-test: $(INSTALLED) ## run the tests, two processes more than cores (which must name them alike), since many wait
+test: $(INSTALLED) ## run the tests, one process more than cores (which must name them alike), since some wait
 	@$(BIN)/python -m compileall -q src
 	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 40
 

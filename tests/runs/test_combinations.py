@@ -2,7 +2,7 @@
 
 An initialiser changes numbers, never shapes, so that the cells are covered in three ways: half of model × activation ×
 norm × skip, in which every three of the four words come together, trains a step, small but for real; every init fills
-every model × norm × skip that admits it; and 75 cells of the whole product, drawn with a seed, pass preflight on the
+half of model × norm × skip that admits it; and 75 cells of the whole product, drawn with a seed, pass preflight on the
 meta device and train a step.
 """
 
@@ -130,9 +130,15 @@ def test_every_structure_trains_or_is_refused(cell, images, forward, model, skip
 @pytest.mark.usefixtures("_definitions_once")
 @pytest.mark.parametrize("init", WORDS["init"])
 def test_every_init_fills_every_structure_that_admits_it(cell, forward, init):
-    """With finite numbers, from which the output is finite; what is refused says what to change."""
+    """With finite numbers, from which the output is finite; what is refused says what to change. Every other structure,
+    of each init others."""
     filled = 0
-    for model, norm, skip in itertools.product(WORDS["model"], WORDS["norm"], WORDS["skip"]):
+    for i, model, norm, skip in (
+        (sum(WORDS[g].index(word) for g, word in zip(("model", "norm", "skip"), words, strict=True)), *words)
+        for words in itertools.product(WORDS["model"], WORDS["norm"], WORDS["skip"])
+    ):
+        if (i + WORDS["init"].index(init)) % 2:
+            continue
         config = cell(model, "tanh", init, norm, skip)
         made = attempt(config, forward)
         if isinstance(made, str):
@@ -142,7 +148,7 @@ def test_every_init_fills_every_structure_that_admits_it(cell, forward, init):
         assert all(p.isfinite().all() for p in pieces.network.parameters()), (model, norm, skip)
         assert out.isfinite().all(), (model, norm, skip)
         filled += 1
-    assert filled > (10 if init == "fixup" else 90), "fixup goes with six skips and no norm"
+    assert filled > (5 if init == "fixup" else 45), "fixup goes with six skips and no norm"
 
 
 def test_random_cells_train_a_step_for_real(cell):

@@ -121,13 +121,15 @@ def assert_alike(ours, theirs, rel: float) -> None:
 
 @pytest.mark.parametrize("case", ALIKE)
 def test_a_member_has_the_numbers_of_the_run_alone(case, members, evidence, stacked):
+    """The first member, of which all cases have the like, is compared in one of them."""
     words, own = ALIKE[case]
     configs = members("pack", (DOUBLE, *WATCHED, *words), own)
     ended = together(configs)
     assert {outcome.state for outcome in ended.values()} == {"completed"}, ended
     assert stacked
     assert max(stacked) == len(configs)
-    for config, alone in zip(configs, members("alone", (DOUBLE, *WATCHED, *words), own), strict=True):
+    pairs = list(zip(configs, members("alone", (DOUBLE, *WATCHED, *words), own), strict=True))
+    for config, alone in pairs if case == "seeds" else pairs[1:]:
         assert execute(alone, [], Stop()).state == "completed"
         assert_alike(evidence(path_of(config)), evidence(path_of(alone)), rel=1e-5)
 
