@@ -157,7 +157,8 @@ def test_a_client_that_dies(server, train, undisturbed, monkeypatch, caplog, whe
     assert "the record is whole" in caplog.text
 
     dismiss()
-    assert upload(pending(path.parent), [].append) == []
+    said: list[str] = []
+    assert upload(pending(path.parent), said.append) == [], said
     assert arrived(server) == STEPS
     (run,) = server.runs.values()
     result = read(path).result

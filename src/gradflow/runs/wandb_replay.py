@@ -44,7 +44,9 @@ def lacking(path: Path, state: str, status: dict[str, Any]) -> list[str]:
         logs.setdefault(wandb_id(file), []).append(file)
     if not logs:  # the folder is there from a run's start on; what `gradflow gc` removes leaves W&B's links behind
         folder = path / "wandb"
-        return [path.name] if folder.is_dir() and not any(folder.iterdir()) else []
+        there = list(folder.iterdir()) if folder.is_dir() else None
+        begun = there is not None and any(each.is_dir() and not each.is_symlink() for each in there)
+        return [path.name] if begun or there == [] else []
     last = _last_step(path, _end(state, status))
     short = []
     for name, files in logs.items():

@@ -182,6 +182,7 @@ def _portions(files: dict[str, list[Path]]) -> Iterator[list[str]]:
 def _run(words: list[str], tell: Callable[[str], None]) -> None:
     """Its exit code says nothing of single runs; the marks do."""
     environment = {**RETRIES, **os.environ}
+    environment.pop("WANDB_SERVICE", None)  # of a process that uses wandb itself
     environment.pop("WANDB_MODE", None)  # 'offline' is how the runs were trained, not how they are uploaded
     process = subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True

@@ -28,7 +28,7 @@ from gradflow.runs.wandb_history import HeatMap, Histogram, History
 from gradflow.runs.wandb_marks import Destination, mark_as_uploaded
 
 ONLINE_START = 20.0  # seconds in which a server must have answered, or the run is logged offline
-TRIES = 10  # half a second apart, to log offline instead
+TRIES = 90  # half a second apart, to log offline instead
 SENDING, ASKING = 0.6, 0.2  # shares of the time that the end may take: for sending the rest, for asking what arrived
 FLUSH = "x_transaction_log_flush_interval"  # wandb drops what it has not written when it is killed: a second's worth
 
@@ -221,6 +221,7 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are meant for the run, with which this process ends
     sys.modules["pandas"] = None  # type: ignore[assignment] # wandb would import it, to see that pictures are no tables
+    os.environ.pop("WANDB_SERVICE", None)  # of a process that uses wandb itself: that service may hold ids of ours
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     replies = os.fdopen(os.dup(1), "wb")
