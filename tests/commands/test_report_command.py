@@ -63,6 +63,7 @@ def test_a_sweep_is_watched_while_it_runs(new_shell, grid, asked, wait_until):
     url = server.stdout.readline().split()[0]
 
     def running():
+        assert server.poll() is None, f"the server ended with {server.returncode}: {server.stderr.read()}"
         boot = asked(url, "boot")
         return boot if boot["states"].get("running") else None
 

@@ -82,7 +82,7 @@ def _judged(record: Record, limits: Thresholds | None) -> Diagnosis:
     Raises:
         ConfigError: where it cannot be made.
     """
-    if not record.status.get("imported") or record.result is None:
+    if not record.imported or record.result is None:
         return diagnose(from_record(record.path), limits)
     if limits is not None:
         raise ConfigError(f"--thresholds: {record.run_id} was imported from W&B, which has not all that is judged")
@@ -118,7 +118,7 @@ def _in_full(case: Case) -> Iterator[Any]:
             shown = sign.what, number(sign.value), number(sign.threshold), sign.where or ""
             table.add_row(Text(sign.verdict, style=COLOURS.get(sign.verdict, "")), *map(Text, shown))
         yield table
-    if record.status.get("imported"):
+    if record.imported:
         yield "judged where it was trained, before it was imported; what W&B was not given cannot be looked at again"
     else:
         yield f"{len(diagnosis.clear)} signs were looked for and not found{_listed(diagnosis.clear)}"

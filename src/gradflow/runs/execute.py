@@ -33,11 +33,12 @@ from gradflow.runs.placement import where
 from gradflow.runs.ranks import launched, processes
 from gradflow.runs.record import Unreadable, is_done, read, write_bytes, write_json
 from gradflow.runs.recorder import PACKED_HEARTBEAT, PACKED_REST, Recorder, newest_checkpoint
-from gradflow.runs.result import no_gradient, result_of, summarize
+from gradflow.runs.result import no_gradient, result_of
 from gradflow.runs.stop import InterruptedRun, Stop
 from gradflow.runs.time_watch import TimeWatch
 from gradflow.runs.together import ALONE, Together, joined, meeting_place
 from gradflow.runs.wandb_logger import finish, make_logger
+from gradflow.runs.wandb_summary import summary
 from gradflow.training.learner import Learner
 
 OnProgress = Callable[[int, int, float], None]
@@ -259,7 +260,8 @@ def _train(
         recorder.write_series()
         result = result_of(config, pieces, learner, recorder, trainer)
         if log is not None:
-            summarize(log, result, config, pieces.task.steps_per_epoch)
+            made = {**environment(), **switches()}
+            log.summarize(summary(result, config, pieces.task.steps_per_epoch, made))
         state = str(result["state"]) if recorder.mine.commit(path / "result.json", result) else "done"
         if state != "done":
             shutil.rmtree(path / "checkpoints", ignore_errors=True)

@@ -39,6 +39,11 @@ class Record:
     labels: dict[str, Any]
     result: dict[str, Any] | None = None
 
+    @property
+    def imported(self) -> bool:
+        """Whether it was made from a W&B run, which has not all that a run leaves."""
+        return bool(self.status.get("imported"))
+
 
 @dataclass
 class Found:

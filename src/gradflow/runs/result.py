@@ -1,8 +1,7 @@
-"""What a run showed, as it stands in `result.json` and in a W&B run's summary."""
+"""What a run showed, as it stands in `result.json`."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from typing import Any
@@ -12,18 +11,15 @@ import torch
 
 from gradflow.diagnosis.evidence import from_tables
 from gradflow.diagnosis.verdict import diagnose
-from gradflow.diagnosis.verdicts import VERDICTS
 from gradflow.instruments.ratio import GradientRatio, gradient_ratio
 from gradflow.lightning import Trainer
 from gradflow.models.network import Network
-from gradflow.runs import wandb_keys as keys
 from gradflow.runs.build import Pieces
 from gradflow.runs.config import Config
-from gradflow.runs.environment import environment, hardware_name
+from gradflow.runs.environment import hardware_name
 from gradflow.runs.identity import labels, run_id, title
 from gradflow.runs.recorder import Recorder
 from gradflow.runs.time_watch import SUMMARIES
-from gradflow.runs.wandb_logger import WandbLog
 from gradflow.tasks.task import Task
 from gradflow.training.learner import Learner
 
@@ -142,32 +138,6 @@ def no_gradient(network: Network) -> str | None:
         str(module.no_gradient) for module in network.modules() if isinstance(getattr(module, "no_gradient", None), str)
     ]
     return said[0] if said else None
-
-
-def summarize(log: WandbLog, result: dict[str, Any], config: Config, steps_per_epoch: int | None) -> None:
-    """Tell W&B what a run showed, flat, as `gradflow.runs.wandb_keys` names it; and the result itself, as a line, with
-    the config but for the folders of this machine."""
-    flat = {keys.STATE: result["state"], keys.VERDICT: result["verdict"], keys.STEPS: result["steps"]}
-    flat |= {keys.verdict_is(word): int(word == result["verdict"]) for word in VERDICTS}
-    flat |= {keys.DIVERGED_AT: result["diverged_at"], keys.CHANCE: result["chance"]}
-    flat |= {keys.final(name): value for name, value in result["metrics"].items()}
-    flat |= {f"gradient/{name}": value for name, value in (result["gradient"] or {}).items()}
-    flat |= {f"cost/{name}": value for name, value in result["cost"].items() if name != "clock"}
-    for sign in reversed(result["signs"]):  # of several of one check the first, which is the strongest, stays
-        flat |= {keys.sign(sign["name"], part): sign[part] for part in ("value", "threshold", "where")}
-    if result["solved"] is not None:
-        flat[keys.SOLVED_AT] = result["solved"]["step"]
-    last = (result["time"] or {}).get("last", {})
-    flat |= {keys.plain(f"time/{name}"): value for name, value in last.items() if name != "step"}
-    flat["no_gradient"] = result["no_gradient"]
-    made = environment()
-    facts = {"python": made["python"], **made["packages"], "platform": made["platform"], "cpu": made["cpu"]}
-    facts |= {"gpu": ", ".join(made["gpus"]) or None, "threads": torch.get_num_threads()}
-    facts |= {f"git_{name}": value for name, value in (made["code"] or {}).items()}
-    flat |= {keys.environment(name.replace("-", "_")): value for name, value in facts.items()}
-    kept = {"result": result, "config": config.model_dump(exclude={"paths"}), "steps_per_epoch": steps_per_epoch}
-    flat[keys.RECORD] = json.dumps(kept, separators=(",", ":"))
-    log.summarize({name: value for name, value in flat.items() if value is not None})
 
 
 def _peak_memory(device: torch.device) -> int | None:

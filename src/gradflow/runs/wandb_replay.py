@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import yaml
 
 from gradflow.errors import ConfigError
-from gradflow.runs import wandb_keys as keys
 from gradflow.runs.config import Config, validate
 from gradflow.runs.record import DONE, Record, Unreadable, load_json, read
 from gradflow.runs.series import GRADFLOW, METRICS, Series
 from gradflow.runs.wandb_file import attempts, held, wandb_id
 from gradflow.runs.wandb_logger import WandbLog, the_writer
+from gradflow.runs.wandb_summary import summary
 
 ALL = 2**62  # steps
 PATIENCE = 600.0  # seconds for W&B's client to write or send one run
@@ -75,14 +75,14 @@ def replay(path: Path, name: str, mode: str = "offline") -> None:
         before = _end(record.state, record.status)
         metrics = Series(path / "metrics.parquet", METRICS, before)
         gradflow = Series(path / "gradflow.parquet", GRADFLOW, before)
-        summary = _summary(record, config, metrics)
+        told = _summary(record, config, metrics)
     except (Unreadable, ConfigError, OSError, yaml.YAMLError, pa.ArrowException) as error:
         raise NotReplayed(f"{path}: {str(error).splitlines()[0]}") from None
     empty = [file for file in attempts(path) if wandb_id(file) == name and held([file]).last < 0]
     log = WandbLog(the_writer(), config, path, mode, name, PATIENCE)
     log.recorded(metrics, gradflow)
     log.all_is_here(record.state)
-    log.summarize(summary)
+    log.summarize(told)
     fault = log.close(record.state)
     if fault is not None:
         raise NotReplayed(fault)
@@ -108,22 +108,9 @@ def _summary(record: Record, config: Config, metrics: Series) -> dict[str, Any]:
     """What W&B's summary says of a run that is done, with the environment in which it was trained."""
     if record.result is None:
         return {}
-    from gradflow.runs.result import summarize  # torch, which nothing else here needs
-
-    class Told:
-        def summarize(self, flat: dict[str, Any]) -> None:
-            self.flat = flat
-
-    told: Any = Told()
     result = {name: value for name, value in record.result.items() if name != "format"}
-    summarize(told, result, config, steps_per_epoch(metrics.table().to_pylist()))
-    here = {name: value for name, value in told.flat.items() if not name.startswith(keys.ENVIRONMENT)}
     made = load_json(record.path / "environment.json") or {}
-    facts = {name: made.get(name) for name in ("python", "platform", "cpu", "threads")} | made.get("packages", {})
-    facts |= {"gpu": ", ".join(made.get("gpus") or ()) or None}
-    facts |= {f"git_{name}": value for name, value in (made.get("code") or {}).items()}
-    known = {name.replace("-", "_"): value for name, value in facts.items() if value is not None}
-    return here | {keys.environment(name): value for name, value in known.items()}
+    return summary(result, config, steps_per_epoch(metrics.table().to_pylist()), made)
 
 
 def steps_per_epoch(rows: Iterable[dict[str, Any]]) -> int | None:

@@ -105,15 +105,9 @@ def _series(
         if not found:
             continue
         pooled = [name for name in others if any(len({own.get(name) for own, _ in g}) > 1 for g in found.values())]
-        head: dict[str, Any] = {
-            "task": task,
-            "metric": metric,
-            "better": better,
-            "x": pair.x,
-            "by": pair.by,
-            "pooled": pooled,
-        }
-        head |= {"technique": ALL if not pair.by else _word(technique), "chance": about.get("chance")}
+        head: dict[str, Any] = {"task": task, "metric": metric, "better": better, "chance": about.get("chance")}
+        head |= {"x": pair.x, "by": pair.by, "pooled": pooled}
+        head["technique"] = ALL if not pair.by else _word(technique)
         for value, point in (("metric", _metric), ("gradient_ratio", _ratio), ("memory_horizon", _horizon)):
             made = [{"x": _axis(x), **at} for x in order if x in found and (at := point(found[x])) is not None]
             if made:

@@ -67,7 +67,7 @@ function toggleLog(self) {
   unzoomed(self); // a range of the one scale is none of the other
 }
 
-/** As it was drawn at first: what a reader did in it Plotly keeps as long as `uirevision` stays the same. */
+/** As it was drawn at first. */
 function unzoomed(self) {
   forgetZoom(self);
   draw(self);

@@ -66,7 +66,7 @@ def _diagnosis(
 ) -> dict[str, Any] | None:
     """The verdict with its signs: those of the result once there is one, else of what there is by now."""
     result, done = record.result or {}, record.state in DONE
-    anew = not done or (planned.anew and not record.status.get("imported"))  # W&B was not given all that is judged
+    anew = not done or (planned.anew and not record.imported)  # W&B was not given all that is judged
     if anew:
         if gradflow is None and metrics is None and not done:
             return None
