@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,8 @@ def test_all_faults_of_a_plan_are_told_at_once_and_nothing_is_written(cli, tmp_p
 def test_missing_data_are_told_with_both_ways_to_get_them(cli, monkeypatch, tmp_path, task):
     for scheme in ("http", "https"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")  # nobody is at home there
+    # The first download of a process keeps the proxies that it finds for all later ones.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     said = cli("train", f"task={task}", f"paths.data={tmp_path / 'data'}")
     assert said.code == 2
     assert len(said.err.splitlines()) == 1
