@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
 import forked_script
 from gradflow.cli import main
@@ -169,6 +172,25 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- configs --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Gradflow's own files are composed once per combination in a process, by whichever composer; Hydra takes 0.3 s."""
+    known: dict[tuple[str, ...], DictConfig] = {}
+
+    def remembered(name: str, overrides: list[str]) -> DictConfig:
+        folders = GlobalHydra.instance().config_loader().get_search_path().get_path()
+        if any(folder.provider == "own" for folder in folders):  # whose files a test may change
+            return hydra_compose(name, overrides)
+        key = (name, *overrides)
+        if key not in known:
+            known[key] = hydra_compose(name, overrides)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gradflow.runs.compose.compose", remembered)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,8 @@ def test_a_network_that_learns_is_healthy(name, shorter):
 
 def test_attention_without_skip_connections_collapses():
     diagnosis = run("small_transformer", "--sick", "--steps", "80")
-    assert diagnosis.verdict == "vanishing"
+    # Both are true of it: which comes first hangs on when the gradient's ratio falls, which differs by processor.
+    assert diagnosis.verdict in ("vanishing", "rank_collapse")
     assert {"vanishing", "rank_collapse", "stagnant"} <= found(diagnosis)
     assert "residual connections" in str(diagnosis)
 

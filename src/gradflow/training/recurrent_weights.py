@@ -118,7 +118,7 @@ def _excess(matrix: Tensor, largest: float) -> Tensor:
     on_mps = gram.device.type == "mps"  # has no such decomposition
     squares, vectors = torch.linalg.eigh(gram.cpu() if on_mps else gram)
     squares, vectors = squares.to(matrix.device), vectors.to(matrix.device)
-    share = 1 - largest / squares.clamp(min=largest**2).sqrt()
+    share = (1 - largest / squares.clamp(min=0).sqrt()).clamp(min=0)  # σ = 0 gives −∞
     excess: Tensor = (matrix @ (vectors * share)) @ vectors.mT
     return excess
 
