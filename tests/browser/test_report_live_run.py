@@ -1,6 +1,7 @@
 """A run that goes on while somebody looks at it: what the reader chose and holds stays, what is new appears."""
 
 import threading
+from contextlib import contextmanager
 
 from playwright.sync_api import expect
 from watched_page import Watched
@@ -36,34 +37,61 @@ def drag(page, area):
     page.mouse.up()
 
 
-def test_a_running_run_grows_and_nothing_the_reader_did_is_undone(browser, records):
-    running = records.add(depth=3, state="running")
-    write(running, 40)
+@contextmanager
+def served(browser, records, address):
+    """A page of the records, watched; the server ends with it."""
     with Server(records.sweep(), 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         watched = Watched(browser.new_page(), (server.url, "data:", "blob:"))
         try:
-            page = watched.open(f"{server.url}#run={running.name}")
-            expect(page.locator(f"{CHART} .plot[data-drawn]")).to_be_visible()
-            page.locator(f"{CHART} .legend").get_by_role("button", name="val/loss").click()
-            zoom = f"{MAP}._fullLayout.xaxis.range"
-            drag(page, page.locator("#run .map .plot .nsewdrag").first)
-            chosen = page.evaluate(zoom)
-            page.get_by_label("Compare the config with run").fill("typed")
-            page.evaluate("document.held = [...document.querySelectorAll('#run .plot, #run .buttons button')]")
-            write(running, 90)
-            running.joinpath("status.json").touch()
-            page.wait_for_function(f"{LOSSES} === 10 && {MAP}.data[0].x.length === 11")
-            assert page.evaluate("document.held.every((element) => element.isConnected)")
-            assert page.evaluate(zoom) == chosen != [0, 90]
-            page.get_by_role("button", name="Reset the zoom").first.click()
-            page.wait_for_function(f"{zoom}[1] === 90")
-            val = page.locator(f"{CHART} .legend").get_by_role("button", name="val/loss")
-            expect(val).to_have_attribute("aria-pressed", "false")
-            expect(page.get_by_label("Compare the config with run")).to_have_value("typed")
+            yield watched.open(f"{server.url}#{address}")
             watched.check()
         finally:
             watched.page.close()
             server.shutdown()
             thread.join()
+
+
+def test_a_running_run_grows_and_nothing_the_reader_did_is_undone(browser, records):
+    running = records.add(depth=3, state="running")
+    write(running, 40)
+    with served(browser, records, f"run={running.name}") as page:
+        expect(page.locator(f"{CHART} .plot[data-drawn]")).to_be_visible()
+        page.locator(f"{CHART} .legend").get_by_role("button", name="val/loss").click()
+        zoom = f"{MAP}._fullLayout.xaxis.range"
+        drag(page, page.locator("#run .map .plot .nsewdrag").first)
+        chosen = page.evaluate(zoom)
+        page.get_by_label("Compare the config with run").fill("typed")
+        page.evaluate("document.held = [...document.querySelectorAll('#run .plot, #run .buttons button')]")
+        write(running, 90)
+        running.joinpath("status.json").touch()
+        page.wait_for_function(f"{LOSSES} === 10 && {MAP}.data[0].x.length === 11")
+        assert page.evaluate("document.held.every((element) => element.isConnected)")
+        assert page.evaluate(zoom) == chosen != [0, 90]
+        page.get_by_role("button", name="Reset the zoom").first.click()
+        page.wait_for_function(f"{zoom}[1] === 90")
+        val = page.locator(f"{CHART} .legend").get_by_role("button", name="val/loss")
+        expect(val).to_have_attribute("aria-pressed", "false")
+        expect(page.get_by_label("Compare the config with run")).to_have_value("typed")
+
+
+def test_the_curves_of_chosen_runs_grow_with_those_that_run(browser, records):
+    runs = records.add(depth=2), records.add(depth=3, state="running")
+    for run, steps in zip(runs, (90, 40), strict=True):
+        write(run, steps)
+    with served(browser, records, f"tab=runs&lines={','.join(run.name for run in runs)}&curve=val/loss") as page:
+        figure = page.locator("#runs-curves figure")
+        expect(figure.locator(".plot[data-drawn]")).to_be_visible()
+        lengths = "document.querySelector('#runs-curves .plot').data.map(({ x }) => x.length)"
+        assert page.evaluate(lengths) == [10, 5]
+        names = figure.locator(".legend").get_by_role("button")
+        assert [name.strip() for name in names.all_text_contents()] == ["depth 2, seed 0", "depth 3, seed 0 (running)"]
+        names.first.click()  # hides it
+        page.evaluate("document.held = document.querySelector('#runs-curves .plot')")
+        write(runs[1], 70)
+        runs[1].joinpath("status.json").touch()
+        page.wait_for_function(f"{lengths}[1] === 8")
+        assert page.evaluate("document.held.isConnected")
+        expect(names.first).to_have_attribute("aria-pressed", "false")
+        expect(names.last).to_have_attribute("aria-pressed", "true")
