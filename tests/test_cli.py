@@ -151,7 +151,11 @@ def test_what_trains_nothing_does_not_wait_for_torch(baseline, grid):
         (["train", "--cfg", "job", "activation=rleu"], "gradflow: activation=rleu: unknown value; "),
         (["train", "--cfg", "job", "depth=-1"], "gradflow: depth=-1: should be greater"),
         (["train", "--config-dir", "nowhere"], "gradflow: --config-dir nowhere: no such folder"),
-        (["train", "--bogus"], "unrecognized arguments: --bogus"),
+        (["train", "--bogus"], "gradflow: --bogus: unknown option; allowed: --cfg, --config-dir, --help, --resolve; "),
+        (["sweep", "depth=1,2", "--plann"], "did you mean '--plan'?; see 'gradflow sweep --help'"),
+        (["table", "a", "b"], "gradflow: b: one word too many; see 'gradflow table --help'"),
+        (["plot", "nowhere", "--columns", "3"], "gradflow: --columns: unknown value '3'; allowed: 1, 2; "),
+        (["table", "nowhere", "--rows"], "gradflow: --rows: expected one argument; "),
         (["train", "logger.mode=online"], "gradflow: logger.mode=online: no W&B API key found; run 'wandb login'"),
         (["sweep", "seed=0,1", "logger.mode=online"], "gradflow: logger.mode=online: no W&B API key found"),
         (["sweep"], "gradflow: sweep: nothing to vary"),
@@ -171,7 +175,7 @@ def test_a_mistake_leaves_with_2_and_one_line(cli, tmp_path, words, told):
     said = cli(*words)
     assert said.code == 2
     assert told in said.err
-    assert len([line for line in said.err.splitlines() if line.startswith("gradflow")]) == 1
+    assert len(said.err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -579,6 +583,7 @@ def test_predict_of_a_persons_own_activation(cli, own, importable, tmp_path):
         ("predict", "init=mean_feild"),
         ("predict", "depth=2,3"),
         ("predict", "activation=crelu", "width=7"),
+        ("predict", "--out", "picture.png"),
         ("predict", "--phase-diagram", "activation=swiglu"),
         ("predict", "--phase-diagram", "activation=leaky_relu", "activation.slope=-1"),
     ],

@@ -6,9 +6,10 @@ import argparse
 import shlex
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import gradflow
+from gradflow.errors import ConfigError, choose_from
 from gradflow.resources import conf_dir
 
 OK, FAILED, USAGE = 0, 1, 2  # exit codes
@@ -21,7 +22,30 @@ COMMANDS = (
 HIDDEN: tuple[str, ...] = ("work", "tune-work", "rank")  # what gradflow's own scripts type
 NAMES = (*COMMANDS, *HIDDEN)
 FOR = {"launcher": ("sweep", "tune"), "tune": ("tune",)}  # groups that are no part of a run: whose they are
+UNKNOWN = "unrecognized arguments: "  # as argparse says it
 DIRECTORY = "a sweep's folder (sweeps/NAME), a folder of runs, or one run's folder"
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as all of gradflow does; `--help` has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what argparse found.
+
+        Raises:
+            ConfigError: always.
+        """
+        told = message.removeprefix("argument ")
+        if told.startswith(UNKNOWN):
+            word = told.removeprefix(UNKNOWN).split()[0]
+            options = (name for action in self._actions for name in action.option_strings if name.startswith("--"))
+            known = choose_from(word.partition("=")[0], options)
+            told = f"{word}: unknown option; {known}" if word.startswith("-") else f"{word}: one word too many"
+        raise ConfigError(f"{told}; see '{self.prog} --help'")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"unknown value '{value}'; {choose_from(value, action.choices)}")
 
 
 class Command(Protocol):
@@ -40,10 +64,10 @@ def load(name: str) -> Command:
     return cast(Command, import_module(f"gradflow.commands.{name.replace('-', '_')}"))
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Of the first word; each command reads the rest, so that options and overrides can come in any order."""
     listed = "\n".join(f"  {name:<{max(map(len, COMMANDS))}}  {load(name).SUMMARY}" for name in COMMANDS)
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="gradflow",
         usage="gradflow COMMAND ...",
         description="Which choices let the gradient reach the first layer, and what does that buy?",
@@ -55,8 +79,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def command_parser(name: str, command: Command) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+def command_parser(name: str, command: Command) -> Parser:
+    made = Parser(
         prog=f"gradflow {name}",
         description=getattr(command, "HELP", command.SUMMARY),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -83,6 +107,14 @@ def whole_number(word: str) -> int:
     if not word.isdigit() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r}: must be a whole number above 0")
     return int(word)
+
+
+def out_folder(word: str) -> Path:
+    """A folder to write several files into, which somebody may take for the name of one of them."""
+    path = Path(word)
+    if path.suffix in (".html", ".pdf", ".png", ".svg") and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{word!r}: is a folder for several files; name one, e.g. {path.stem}")
+    return path
 
 
 def typed_again(typed: list[str]) -> str:

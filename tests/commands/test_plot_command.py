@@ -27,6 +27,15 @@ def test_kinds_formats_width_and_place_can_be_chosen(typed, swept, tmp_path):
     assert 'width="486pt"' in head  # 6.75 inches
 
 
+@pytest.mark.parametrize(
+    ("name", "begins"), [("fig2.pdf", b"%PDF"), ("fig2.png", b"\x89PNG"), ("new/a.b.svg", b"<?xml")]
+)
+def test_one_figure_can_be_a_file_of_a_name_of_ones_own(typed, swept, tmp_path, name, begins):
+    said = typed("plot", swept, "metric", "--out", tmp_path / name)
+    assert (said.code, said.out) == (0, f"{tmp_path / name}\n")
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
 def test_a_kind_that_says_nothing_says_why_and_keeps_no_other_back(typed, swept):
     said = typed("plot", swept, "time_gradient", "metric")
     assert said.code == 2
@@ -43,6 +52,9 @@ def test_a_kind_that_says_nothing_says_why_and_keeps_no_other_back(typed, swept)
         (["--value", "test/acuracy"], "did you mean 'test/accuracy'"),
         (["--by", "activaton"], "did you mean 'activation'"),
         (["heatmap", "--x", "width"], "--x: none of heatmap has it; those that do: metric"),
+        (["metric", "ranks", "--out", "fig.pdf"], "--out fig.pdf: is one file; name one KIND, or a folder"),
+        (["--out", "fig.pdf"], "--out fig.pdf: is one file; name one KIND, or a folder"),
+        (["metric", "--out", "fig.pdf", "--format", "svg"], "--out fig.pdf: says pdf, but --format svg"),
         (["--where", "depht=2"], "did you mean 'depth'"),
         (["--where", "depth > 99"], "wants none of the 4 runs"),
     ],

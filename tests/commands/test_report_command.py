@@ -40,6 +40,9 @@ def test_mistakes_are_told_in_a_line(records, refused, tmp_path):
     records.add()
     folder = records.sweep()
     assert "--out: --serve writes nothing" in refused("report", folder, "--serve", "--out", tmp_path)
+    assert "'page.html': is a folder for several files; name one, e.g. page" in refused(
+        "report", folder, "--out", "page.html"
+    )
     assert "--port: says where to --serve" in refused("report", folder, "--port", "8000")
     assert "must be a whole number from 0 to 65535" in refused("report", folder, "--serve", "--port", "70000")
     assert "holds neither a plan.json nor runs" in refused("report", tmp_path / "sweeps", "--serve")

@@ -97,7 +97,7 @@ def test_runs_can_be_chosen_and_techniques_named(table, sweep):
         (["--out", "x.md", "--format", "csv"], "--out x.md: says md, but --format csv"),
         (["--out", "nowhere/x.md"], "--out nowhere/x.md: no folder nowhere"),
         (["--where", "depth=3"], "--where depth=3: no such run; allowed: 2, 40"),
-        (["--kind", "profile"], "invalid choice: 'profile'"),
+        (["--kind", "profile"], "did you mean 'profiles'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -28,6 +28,7 @@ records give the same files.
 
   gradflow plot sweeps/NAME                               all that say something, in DIR/figures
   gradflow plot sweeps/NAME metric --by activation --columns 2 --format pdf,svg
+  gradflow plot sweeps/NAME gradient_by_block --out fig2.pdf
   gradflow plot sweeps/NAME heatmap curves --where "depth == 40 and norm == 'none'"
 
 kinds:
@@ -52,9 +53,10 @@ FOR = {"value": "--value", "x": "--x", "by": "--by"}
 def arguments(command: argparse.ArgumentParser) -> None:
     usage.folder(command)
     command.add_argument("kinds", nargs="*", metavar="KIND", help="what to draw (default: all that say something)")
-    command.add_argument("--format", default="pdf", metavar="A,B", help="pdf, svg, png (default: pdf)")
+    command.add_argument("--format", metavar="A,B", help="pdf, svg, png (default: that of --out, or pdf)")
     command.add_argument("--columns", choices=WIDTHS, default="1", help="width of the figure (default: 1)")
-    command.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: DIR/figures)")
+    place = "a folder, or of one KIND a file, e.g. fig2.pdf (default: DIR/figures)"
+    command.add_argument("--out", type=Path, metavar="PATH", help=place)
     command.add_argument("--value", default="metric", help="a figure of a result, e.g. val/loss")
     command.add_argument("--x", metavar="CHOICE", help="of metric: the horizontal axis, e.g. width")
     command.add_argument("--by", metavar="CHOICE", help="what tells lines apart, e.g. activation")
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     from gradflow.results.pictures.kinds import KINDS, Asked
     from gradflow.runs.planfile import collect
 
-    formats = _words(options.format)
+    formats = _formats(options)
     _check(options, formats, tuple(KINDS))
     collection = collect(options.folder)
     for problem in collection.found.problems:
@@ -91,7 +93,7 @@ def _write(
     from gradflow.results.pictures.nothing import SaysNothing
     from gradflow.results.pictures.sheet import paper
 
-    out = options.out or options.folder / "figures"
+    out, stem = _place(options)
     sheet = paper(int(options.columns), options.title)
     reasons = []
     for kind in kinds:
@@ -102,7 +104,7 @@ def _write(
             continue
         out.mkdir(parents=True, exist_ok=True)
         mark = f"gradflow {gradflow.__version__}: {collection.name}"
-        for file in style.save(figure, out / kind, mark, formats, sheet.words, DPI):
+        for file in style.save(figure, out / (stem or kind), mark, formats, sheet.words, DPI):
             print(file)
         for note in figure.notes:
             print(f"gradflow: {kind}: shows {note} (--where chooses others)", file=sys.stderr)
@@ -110,6 +112,22 @@ def _write(
         raise ConfigError(*reasons)
     if len(reasons) == len(kinds):
         raise ConfigError(f"{options.folder}: no picture says anything of these runs; name a KIND to be told why")
+
+
+def _place(options: argparse.Namespace) -> tuple[Path, str | None]:
+    """The folder to write into, and the name of the one file there, if `--out` is a file's."""
+    out: Path = options.out or options.folder / "figures"
+    return (out.parent, out.stem) if _is_file(out) else (out, None)
+
+
+def _formats(options: argparse.Namespace) -> list[str]:
+    if options.format is None:
+        return [options.out.suffix[1:]] if options.out is not None and _is_file(options.out) else ["pdf"]
+    return _words(options.format)
+
+
+def _is_file(out: Path) -> bool:
+    return out.suffix[1:] in FORMATS and not out.is_dir()
 
 
 class Theory:
@@ -178,6 +196,11 @@ def _check(options: argparse.Namespace, formats: list[str], known: tuple[str, ..
         f"{kind}: unknown kind of picture; {choose_from(kind, known)}" for kind in options.kinds if kind not in known
     ]
     faults += [f"--format {each}: unknown; {choose_from(each, FORMATS)}" for each in formats if each not in FORMATS]
+    if options.out is not None and _is_file(options.out):
+        if len(set(options.kinds)) != 1:
+            faults.append(f"--out {options.out}: is one file; name one KIND, or a folder")
+        if formats != [options.out.suffix[1:]] and options.format is not None:
+            faults.append(f"--out {options.out}: says {options.out.suffix[1:]}, but --format {options.format}")
     for name, option in FOR.items():
         takes = [kind for kind, taken in KINDS.items() if name in taken]
         given = getattr(options, name) not in (None, "metric")

@@ -30,9 +30,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
     usage.overrides(command)
     diagram = "order and chaos over the variances of weights and biases instead, for the activation"
     command.add_argument("--phase-diagram", action="store_true", help=diagram)
-    command.add_argument(
-        "--out", type=Path, default=Path("predictions"), metavar="DIR", help="of pictures (default: predictions)"
-    )
+    place = "folder of pictures (default: predictions)"
+    command.add_argument("--out", type=usage.out_folder, default=Path("predictions"), metavar="DIR", help=place)
 
 
 def run(options: argparse.Namespace, typed: list[str]) -> int:

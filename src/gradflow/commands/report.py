@@ -30,7 +30,7 @@ MOST_WORKERS = 8  # processes that read records at the same time
 
 def arguments(command: argparse.ArgumentParser) -> None:
     usage.folder(command)
-    command.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: DIR itself)")
+    command.add_argument("--out", type=usage.out_folder, metavar="DIR", help="where to write (default: DIR itself)")
     command.add_argument("--serve", action="store_true", help="serve the page, live, instead of writing it")
     command.add_argument("--port", type=_port, metavar="N", help="of --serve (default: 8765; 0: any that is free)")
 
