@@ -33,7 +33,7 @@ def test_what_was_imported_is_told_and_what_was_left_out(typed, tmp_path, wandb)
     assert lines[0] == "gradflow: wandb-0 left out: it is running"
     assert lines[-1] == "gradflow: 2 more left out"
     filters = {"config.optimizer-lr.value": 0.1, "group": "g"}
-    metrics = {"test_acc": "test/accuracy", "loss": "loss"}
+    metrics = {"test_acc:test/accuracy": ("test_acc", "test/accuracy"), "loss": ("loss", "loss")}
     assert wandb[0][:5] == ("team/project", runs, filters, metrics, {"task": "cifar10"})
     assert typed("import-wandb", "team/project", "--runs", tmp_path / "other").code == 0
     assert wandb[1][1] == tmp_path / "other"

@@ -80,14 +80,18 @@ def test_what_killed_writers_left_may_go_once_nobody_can_be_writing_it(records):
     assert found(records) == {TEMPORARY: expected}
 
 
-def test_uploaded_offline_folders_go_only_when_asked_for_and_old(records):
-    path = records.add()
-    for name, marked in (("offline-run-1", OLD - 86400 * 10), ("offline-run-2", OLD), ("offline-run-3", None)):
-        put(path / "wandb" / name / "run-x.wandb", when=OLD - 86400 * 20)
-        if marked:
-            put(path / "wandb" / name / "run-x.wandb.synced", when=marked)
+def test_uploaded_offline_folders_go_only_when_asked_for_and_old_and_all_of_a_run(records):
+    """Half of a run could still be sent to another project, as if it were all of it."""
+    gone, new, half = records.add(), records.add(seed=1), records.add(seed=2)
+    long_ago = OLD - 86400 * 10
+    for path, marks in ((gone, (long_ago, long_ago)), (new, (long_ago, OLD)), (half, (long_ago, None))):
+        for number, marked in enumerate(marks):
+            put(path / "wandb" / f"offline-run-{number}" / "run-x.wandb", when=OLD - 86400 * 20)
+            if marked:
+                put(path / "wandb" / f"offline-run-{number}" / "run-x.wandb.synced", when=marked)
     assert found(records) == {}
-    assert found(records, uploaded_days=5) == {UPLOADED: {f"runs/{path.name}/wandb/offline-run-1"}}
+    expected = {f"runs/{gone.name}/wandb/offline-run-{number}" for number in range(2)}
+    assert found(records, uploaded_days=5) == {UPLOADED: expected}
 
 
 def test_records_in_no_plan_go_only_when_asked_for_and_trials_of_a_search_are_none(records):

@@ -9,11 +9,12 @@ import threading
 import pytest
 from wandb_stand_in import StandIn
 
+from gradflow.runs.claim import claim
 from gradflow.runs.compose import composer
 from gradflow.runs.execute import execute
 from gradflow.runs.record import read
 from gradflow.runs.stop import Stop
-from gradflow.runs.wandb_file import attempts
+from gradflow.runs.wandb_file import FILE_HEADER, attempts
 from gradflow.runs.wandb_logger import dismiss
 from gradflow.runs.wandb_marks import is_uploaded
 from gradflow.runs.wandb_sync import pending, upload
@@ -169,3 +170,21 @@ def test_a_client_that_dies(server, train, undisturbed, monkeypatch, caplog, whe
     assert run.summary["environment/torch"] == made["packages"]["torch"]
     assert run.summary["environment/threads"] == made["threads"]
     assert pending(path.parent).files == {}
+
+
+def test_a_run_that_has_gone_on_meanwhile_is_left_alone(server, train):
+    """Its new attempt has the same W&B run and no rows yet: it would be taken for one that was never written."""
+    path, _ = train("logger.mode=offline", "logger.wait_seconds=60")
+    dismiss()
+    (file,) = attempts(path)
+    os.truncate(file, FILE_HEADER)
+    found = pending(path.parent)
+    assert found.short == {path.name: [path.name]}
+    said: list[str] = []
+    with claim(path):
+        assert upload(found, said.append) == [path.name]
+        assert attempts(path) == [file]
+    assert any("is being trained again" in line for line in said)
+    assert server.runs == {}
+    assert upload(pending(path.parent), said.append) == [], said
+    assert arrived(server) == STEPS

@@ -22,7 +22,7 @@ from gradflow.runs.planfile import collect
 from gradflow.runs.record import read
 from gradflow.runs.stop import Stop
 from gradflow.runs.wandb_history import NOT_LOGGED
-from gradflow.runs.wandb_import import filters_of, pull
+from gradflow.runs.wandb_import import filters_of, labels_of, metrics_of, pull
 from gradflow.runs.wandb_logger import dismiss
 
 KEY = "5ec2e7" * 6 + "abcd"
@@ -47,7 +47,9 @@ def server(tmp_path_factory):
         stand_in.here = folder / outcome.run_id
         foreign = Kept("gradflow", [{"_step": s, "loss": 1 / (s + 1), "val/acc": "NaN"} for s in range(3)], 0)
         foreign.config = {"lr": {"value": 0.1}, "model": {"value": {"name": "vit", "layers": 12}}, "seed": {"value": 3}}
-        foreign.summary = {"loss": 0.25, "test_acc": 0.75, "_runtime": 10.0, "_step": 2, "note": "x", "nan": "NaN"}
+        foreign.summary = {"loss": 0.25, "test_acc": 0.75, "_runtime": 10.0, "_step": 2, "note": "x", "nan": "NaN"} | {
+            "a:b:c": 0.5
+        }
         foreign.title = "<script> & co"
         stand_in.runs["foreign/1"] = foreign
         stand_in.runs["alive"] = Kept("gradflow", [], None, summary={"loss": 1.0})
@@ -83,7 +85,9 @@ def test_a_run_of_ours_comes_back_as_it_was(server, tmp_path):
 
 
 def test_a_run_of_other_software_gets_labels_from_its_config_and_metrics_from_its_summary(server, tmp_path):
-    done = pull(PROJECT, tmp_path, metrics={"test_acc": "test/accuracy"}, labels={"task": "digits", "depth": 12})
+    done = pull(
+        PROJECT, tmp_path, metrics=metrics_of(["test_acc:test/accuracy"]), labels={"task": "digits", "depth": 12}
+    )
     assert done.new == [server.here.name, "wandb-foreign_1"]
     assert done.skipped == {"wandb-alive": "it is running"}
     record = read(tmp_path / "wandb-foreign_1")
@@ -97,6 +101,18 @@ def test_a_run_of_other_software_gets_labels_from_its_config_and_metrics_from_it
     metrics = pq.read_table(record.path / "metrics.parquet").to_pylist()
     assert [(r["step"], r["value"]) for r in metrics if r["name"] == "loss"] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
     assert all(math.isnan(row["value"]) for row in metrics if row["name"] == "acc")
+
+
+def test_whether_less_is_better_hangs_on_what_the_metric_is_and_not_on_what_it_is_called(server, tmp_path):
+    labels = labels_of(["day=2026-01-31", "lr=1e-4", "note=a: b", "model=@x", "rate=.nan"])
+    pull(PROJECT, tmp_path, metrics=metrics_of(["loss:test/score", "a:b:c"]), labels=labels)
+    record = read(tmp_path / "wandb-foreign_1")
+    assert record.result["metrics"] == {"test/score": 0.25, "a:b:c": 0.5}  # a key with a colon is one
+    assert (record.result["metric"], record.result["larger_is_better"]) == ("test/score", False)
+    wanted = {"day": "2026-01-31", "lr": 1e-4, "note": "a: b", "model": "@x", "rate": ".nan"}
+    assert record.labels.items() >= wanted.items()
+    with pytest.raises(ConfigError, match="two of the metrics would be called x"):
+        metrics_of(["a:x", "x"])
 
 
 def test_it_is_not_judged_again_since_not_all_that_is_judged_was_given_to_wandb(server, tmp_path):
@@ -116,7 +132,7 @@ def test_a_filter_by_a_label_that_no_run_has_names_the_nearest(server, tmp_path)
 
 
 def test_a_metric_of_several_names_in_one_task_is_told(server, tmp_path):
-    pull(PROJECT, tmp_path, metrics={"test_acc": "test_acc"}, labels={"task": "digits"})
+    pull(PROJECT, tmp_path, metrics=metrics_of(["test_acc"]), labels={"task": "digits"})
     notes = make_table(collect(tmp_path)).notes
     assert "digits: the metric of 1 run is test/accuracy, of 1 run is test_acc" in notes
 
@@ -131,8 +147,8 @@ def test_nothing_that_is_there_is_changed(server, tmp_path):
 
 
 def test_a_metric_that_a_run_has_not_is_told(tmp_path):
-    done = pull(PROJECT, tmp_path, metrics={"accuracy": "accuracy"})
-    assert done.skipped["wandb-foreign_1"] == "its summary has no accuracy, but loss, test_acc"
+    done = pull(PROJECT, tmp_path, metrics=metrics_of(["accuracy"]))
+    assert done.skipped["wandb-foreign_1"] == "its summary has no accuracy, but a:b:c, loss, test_acc"
 
 
 @pytest.mark.parametrize("fault", ["no such project", "refused", "nobody"])

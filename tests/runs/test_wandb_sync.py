@@ -16,6 +16,8 @@ from wandb_stand_in import StandIn
 
 from gradflow.runs import wandb_sync
 from gradflow.runs.claim import claim
+from gradflow.runs.record import write_json
+from gradflow.runs.series import METRICS, Series
 from gradflow.runs.wandb_file import Held, held, mend
 from gradflow.runs.wandb_logger import finish, make_logger
 from gradflow.runs.wandb_marks import is_uploaded
@@ -117,6 +119,30 @@ def test_an_attempt_that_comes_after_an_upload_is_put_behind_it(records, offline
     assert send(records, project="other") == []
     assert [step for step, _ in steps(server, "many")] == [0, 10, 20, 30, 40, 40, 50]
     assert server.runs["many"].project == "other"
+
+
+def test_a_run_that_went_on_and_logged_nothing_is_compared_with_its_record_again(records, offline, server):
+    path = offline("one", "preempted")
+    assert send(records) == []
+    assert (pending(records.runs).files, pending(records.runs).short) == ({}, {})
+    status = json.loads((path / "status.json").read_text())
+    write_json(path / "status.json", {**status, "state": "failed", "attempt": status["attempt"] + 1})
+    figures = Series(path / "metrics.parquet", METRICS)
+    figures.add(step=60, epoch=0, split="train", name="loss", value=1.0)
+    figures.write()
+    assert pending(records.runs).short == {path.name: ["one"]}
+
+
+def test_what_was_found_whole_is_not_read_again(records, offline, monkeypatch):
+    path = offline("one")
+    for file in path.glob("wandb/offline-run-*/*.wandb"):
+        file.with_name(f"{file.name}.synced").touch()  # by W&B's own command
+    found = pending(records.runs)
+    assert (found.files, len(found.whole[path.name])) == ({}, 1)
+    assert pending(records.runs).whole == found.whole  # nothing was written yet
+    found.remember()
+    monkeypatch.setattr(wandb_sync, "lacking", None)
+    assert pending(records.runs).files == {}
 
 
 def test_a_file_that_ends_in_half_a_record_is_cut_back_and_sent(records, offline, server):

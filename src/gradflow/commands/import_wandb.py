@@ -41,13 +41,12 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     """Make records of what is at W&B and is not here."""
     from gradflow.runs.credentials import has_wandb_key
     from gradflow.runs.locate import runs_dir
-    from gradflow.runs.wandb_import import filters_of, labels_of, pull
+    from gradflow.runs.wandb_import import filters_of, labels_of, metrics_of, pull
 
     if options.project.count("/") != 1 or not all(options.project.split("/")):
         raise ConfigError(f"import-wandb {options.project}: must be ENTITY/PROJECT, as in the address of its page")
     check_project(options.project.partition("/")[2], f"import-wandb {options.project}")
-    filters, labels = filters_of(options.filter), labels_of(options.label)
-    metrics = {key: name or key for key, _, name in (word.partition(":") for word in options.metric)}
+    filters, labels, metrics = filters_of(options.filter), labels_of(options.label), metrics_of(options.metric)
     if not has_wandb_key():
         raise ConfigError("import-wandb: no W&B API key found; run 'wandb login', or set WANDB_API_KEY")
     runs = options.runs if options.runs is not None else runs_dir()

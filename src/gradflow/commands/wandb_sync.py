@@ -6,11 +6,15 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradflow import usage
 from gradflow.errors import ConfigError
 from gradflow.runs.wandb_project import check_project
 from gradflow.usage import FAILED, OK
+
+if TYPE_CHECKING:
+    from gradflow.runs.wandb_sync import Pending
 
 SUMMARY = "upload to W&B what runs have logged offline, or what did not arrive"
 HELP = """Upload to W&B what runs have logged offline, only what is new, from a machine that reaches it; and what
@@ -48,23 +52,21 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     chosen = [_chosen(folder) for folder in options.folders or [runs_dir()]]
     failed = False
     for runs, run_ids in chosen:
-        found = pending(runs, run_ids, options.project, options.entity)
-        if found.later:
-            print(f"{runs}: {_named(found.later)} may be running and can be uploaded later")
-        if not found.files:
-            print(f"{runs}: nothing new to upload")
-            continue
-        attempts = sum(map(len, found.files.values()))
-        short = f"; {len(found.short)} to be filled up from the record" if found.short else ""
-        print(f"{runs}: {len(found.files)} runs to upload, {attempts} attempts{short}", flush=True)
+        where = runs, run_ids, options.project, options.entity
         if options.dry_run:
+            _tell_pending(pending(*where))
             continue
-        if not has_wandb_key():
-            raise ConfigError("wandb-sync: no W&B API key found; run 'wandb login', or set WANDB_API_KEY")
         with alone(runs) as mine:
             if not mine:
                 print(f"gradflow: {runs}: another process is uploading its runs", file=sys.stderr)
                 return FAILED
+            found = pending(*where)  # now that nobody else uploads any of it
+            _tell_pending(found)
+            found.remember()
+            if not found.files:
+                continue
+            if not has_wandb_key():
+                raise ConfigError("wandb-sync: no W&B API key found; run 'wandb login', or set WANDB_API_KEY")
             left = upload(found, _tell)
         print(f"{runs}: {len(found.files) - len(left)} runs uploaded")
         if left:
@@ -72,6 +74,17 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
             print(f"gradflow: {_named(left)} not uploaded; to try again: {again}", file=sys.stderr)
             failed = True
     return FAILED if failed else OK
+
+
+def _tell_pending(found: Pending) -> None:
+    if found.later:
+        print(f"{found.runs}: {_named(found.later)} may be running and can be uploaded later")
+    if not found.files:
+        print(f"{found.runs}: nothing new to upload")
+        return
+    attempts = sum(map(len, found.files.values()))
+    short = f"; {len(found.short)} to be filled up from the record" if found.short else ""
+    print(f"{found.runs}: {len(found.files)} runs to upload, {attempts} attempts{short}", flush=True)
 
 
 def _chosen(folder: Path) -> tuple[Path, list[str] | None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 
 @contextmanager
@@ -22,5 +24,13 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _leave_to_the_parent() -> None:
-    """Ctrl-C reaches every process of a terminal; the parent ends the others."""
+    """Ctrl-C reaches every process of a terminal; the parent ends the others, also where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -128,10 +128,17 @@ def _of_run(path: Path, seen: Seen, uploaded_days: float | None) -> Iterator[Ite
     if done and (path / "checkpoints").is_dir():
         yield Item(CHECKPOINTS, path / "checkpoints", path, _size(path / "checkpoints"))
     if uploaded_days is not None:
-        for folder in sorted(path.glob("wandb/*run-*")):
-            marks = [mark.stat().st_mtime for mark in folder.glob("*.wandb.synced")]
-            if marks and max(marks) < time.time() - uploaded_days * DAY:
+        folders = sorted(path.glob("wandb/*run-*"))
+        if all(
+            _is_uploaded_for(folder, uploaded_days) for folder in folders
+        ):  # not half of what one may send elsewhere
+            for folder in folders:
                 yield Item(UPLOADED, folder, path, _size(folder))
+
+
+def _is_uploaded_for(folder: Path, days: float) -> bool:
+    marks = [mark.stat().st_mtime for mark in folder.glob("*.wandb.synced")]
+    return bool(marks) and max(marks) < time.time() - days * DAY
 
 
 def _is_unfinished(file: Path) -> bool:

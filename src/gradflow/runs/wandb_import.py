@@ -29,7 +29,7 @@ from gradflow.runs.wandb_history import SUMMARIES
 SPLITS = ("train", "val", "test", "pretrain")
 PATIENCE = 20  # seconds for an answer of the server
 NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}  # as W&B writes them
-LOWER_IS_BETTER = re.compile(r"loss|error|mse|mae|nll|perplexity", re.IGNORECASE)
+LOWER_IS_BETTER = re.compile(r"loss|error|(^|[^a-z])err([^a-z]|$)|mse|mae|nll|perplexity", re.IGNORECASE)
 MEASURED = {keys.plain(name): name for name in SUMMARIES}
 
 
@@ -46,7 +46,7 @@ def pull(
     project: str,
     runs: Path,
     filters: dict[str, Any] | None = None,
-    metrics: Mapping[str, str] | None = None,
+    metrics: Mapping[str, tuple[str, str]] | None = None,
     labels: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Imported:
@@ -56,7 +56,7 @@ def pull(
         project: 'ENTITY/PROJECT'.
         runs: the folder of runs; nothing that is there is changed.
         filters: as `filters_of` makes them.
-        metrics: of other software's runs, the summary's keys that count, each with what to call it, the one to compare
+        metrics: of other software's runs, the summary's keys that count, as `metrics_of` makes them, the one to compare
             by first.
         labels: of other software's runs, beside those of their config, which they replace.
         tell: given each run's title, once its record is there.
@@ -114,7 +114,7 @@ def filters_of(words: Iterable[str]) -> dict[str, Any]:
         if not equals or not name:
             raise ConfigError(f"--filter {word}: must be key=value, e.g. depth=10 or group=quickstart")
         own = {"group": "group", "state": "state", "tag": "tags"}
-        found[own.get(name, f"config.{keys.config_key(name)}.value")] = yaml.safe_load(text)
+        found[own.get(name, f"config.{keys.config_key(name)}.value")] = _plain(text)
     return found
 
 
@@ -124,16 +124,46 @@ def labels_of(words: Iterable[str]) -> dict[str, Any]:
     Raises:
         ConfigError: for a word without '='.
 
-    >>> labels_of(["task=cifar10", "seed=3"])
-    {'task': 'cifar10', 'seed': 3}
+    >>> labels_of(["task=cifar10", "seed=3", "lr=1e-4", "day=2026-01-31", "widths=[8,4]"])
+    {'task': 'cifar10', 'seed': 3, 'lr': 0.0001, 'day': '2026-01-31', 'widths': '[8,4]'}
     """
     found: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
             raise ConfigError(f"--label {word}: must be key=value, e.g. task=cifar10")
-        found[name] = yaml.safe_load(text)
+        found[name] = _plain(text)
     return found
+
+
+def metrics_of(words: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """What 'KEY:NAME' words ask for: by word, the key and what to call it.
+
+    Raises:
+        ConfigError: for two of one name.
+
+    >>> metrics_of(["test_acc:test/accuracy", "loss"])
+    {'test_acc:test/accuracy': ('test_acc', 'test/accuracy'), 'loss': ('loss', 'loss')}
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for word in words:
+        key, _, name = word.partition(":")
+        if any(called == (name or key) for _, called in found.values()):
+            raise ConfigError(f"--metric {word}: two of the metrics would be called {name or key}; give each its own")
+        found[word] = key, name or key
+    return found
+
+
+def _plain(text: str) -> Any:
+    """A number, a truth or nothing where it is one; else the text itself."""
+    try:
+        value = yaml.safe_load(text)
+        value = float(value) if isinstance(value, str) else value  # 1e-4, which is a word to YAML
+    except (yaml.YAMLError, ValueError):
+        return text
+    if isinstance(value, float) and not math.isfinite(value):
+        return text
+    return value if value is None or isinstance(value, int | float) else text
 
 
 def _check_labels(project: str, filters: dict[str, Any]) -> None:
@@ -239,7 +269,7 @@ def _measured(rest: str) -> dict[str, Any] | None:
 
 
 def _foreign(
-    run: Any, name: str, project: str, metrics: Mapping[str, str], labels: Mapping[str, Any]
+    run: Any, name: str, project: str, metrics: Mapping[str, tuple[str, str]], labels: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The result of a run of other software.
 
@@ -248,12 +278,16 @@ def _foreign(
     """
     summary = {key: number for key, value in run.summary_metrics.items() if (number := _number(value)) is not None}
     figures = {key: value for key, value in summary.items() if key[0] != "_" and math.isfinite(value)}
-    missing = [key for key in metrics if key not in figures]
+    # a key of W&B's may have a colon itself
+    asked = {
+        word if word in figures else key: word if word in figures else name for word, (key, name) in metrics.items()
+    }
+    missing = [key for key in asked if key not in figures]
     if missing or not figures:
         has = ", ".join(sorted(figures)[:10]) or "no number"
         raise ConfigError(f"its summary has no {missing[0] if missing else 'metric'}, but {has}")
-    shown = {called: figures[key] for key, called in metrics.items()} or figures
-    main = next(iter(metrics.values()), None) or _likely(figures)
+    shown = {called: figures[key] for key, called in asked.items()} or figures
+    first = next(iter(asked), None) or _likely(figures)
     own: dict[str, Any] = {"task": project.rpartition("/")[2], "model": "imported", "depth": 0, "seed": 0}
     own |= dict.fromkeys(("activation", "init", "norm", "skip"), "none") | _flat(dict(run.config))
     if not isinstance(own.get("recipe"), str):
@@ -269,8 +303,8 @@ def _foreign(
         "steps": steps,
         "diverged_at": None,
         "stages": [],
-        "metric": main,
-        "larger_is_better": not LOWER_IS_BETTER.search(main),
+        "metric": asked.get(first, first),
+        "larger_is_better": not LOWER_IS_BETTER.search(first),  # by its own name, whatever it is called here
         "outputs": None,
         "chance": None,
         "chance_error": None,

@@ -1,15 +1,18 @@
 """The marks that lie beside W&B's files of a run.
 
-`run-ID.wandb.synced` is W&B's own: the file has arrived. It is empty then; here is added where it has arrived, once the
-log has been compared with the record. `run-ID.wandb.sending` says that an upload began, which may have been killed.
+`run-ID.wandb.synced` is W&B's own: the file has arrived. It is empty then; here is added where it has arrived, and
+after which attempt of the run all its logs were compared with the record. `run-ID.wandb.sending` says that an upload
+began, which may have been killed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,32 +40,40 @@ def is_uploaded(file: Path) -> bool:
     return mark(file, "synced").exists()
 
 
-def is_compared(file: Path) -> bool:
-    """Whether a file that has arrived was compared with the record before."""
-    try:
-        return mark(file, "synced").stat().st_size > 0
-    except OSError:
-        return False
+def are_compared(files: Iterable[Path], attempt: int) -> bool:
+    """Whether the logs of a run were compared with its record after this attempt, and had all of it: one that went on
+    since then may have logged nothing."""
+    return any(_known(file).get("attempt") == attempt for file in files)
 
 
-def mark_as_uploaded(file: Path, to: Destination | None) -> None:
-    """Say that a file has arrived, and holds what the record has; None for wherever an older gradflow, or a person, has
-    sent it. A mark keeps its time, from which `gradflow gc` counts."""
+def mark_as_uploaded(file: Path, to: Destination | None = None, attempt: int | None = None) -> None:
+    """Say that a file has arrived. A mark keeps its time, from which `gradflow gc` counts.
+
+    Args:
+        to: where; None leaves what is known of it, which of what an older gradflow, or a person, has sent is nothing.
+        attempt: that of the run, once the logs are known to hold what the record has.
+    """
     made = mark(file, "synced")
     time = made.stat().st_mtime if made.exists() else None
-    made.write_text(json.dumps({} if to is None else asdict(to)), encoding="utf-8")
+    known = {**_known(file), **({} if to is None else asdict(to)), **({} if attempt is None else {"attempt": attempt})}
+    made.write_text(json.dumps(known), encoding="utf-8")
     if time is not None:
         os.utime(made, (time, time))
 
 
 def is_elsewhere(file: Path, to: Destination) -> bool:
     """Whether a file is known to have arrived, and not where it is to be now."""
+    known = _known(file)
+    if "server" not in known:
+        return False
+    there = Destination(known["server"], known.get("entity"), known.get("project"))
+    return there != Destination(to.server, to.entity or there.entity, to.project or there.project)
+
+
+def _known(file: Path) -> dict[str, Any]:
+    """What has been added to W&B's mark."""
     try:
         known = json.loads(mark(file, "synced").read_text(encoding="utf-8") or "{}")
-        there = Destination(**known) if known else None
-    except (OSError, ValueError, TypeError):
-        return False
-    if there is None:
-        return False
-    entity, project = to.entity or there.entity, to.project or there.project
-    return there != Destination(to.server, entity, project)
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

@@ -15,7 +15,7 @@ import yaml
 
 from gradflow.errors import ConfigError
 from gradflow.runs.config import Config, validate
-from gradflow.runs.record import DONE, Record, Unreadable, load_json, read
+from gradflow.runs.record import DONE, Record, Unreadable, is_locked, load_json, read
 from gradflow.runs.series import GRADFLOW, METRICS, Series
 from gradflow.runs.wandb_file import attempts, held, wandb_id
 from gradflow.runs.wandb_logger import WandbLog, the_writer
@@ -65,7 +65,7 @@ def replay(path: Path, name: str, mode: str = "offline") -> None:
         mode: 'offline' or 'online'.
 
     Raises:
-        NotReplayed: if that was not possible, or not all of it.
+        NotReplayed: if that was not possible, or not all of it, or if the run goes on.
     """
     try:
         record = read(path)
@@ -79,6 +79,8 @@ def replay(path: Path, name: str, mode: str = "offline") -> None:
     except (Unreadable, ConfigError, OSError, yaml.YAMLError, pa.ArrowException) as error:
         raise NotReplayed(f"{path}: {str(error).splitlines()[0]}") from None
     empty = [file for file in attempts(path) if wandb_id(file) == name and held([file]).last < 0]
+    if is_locked(path):  # asked after them: none of them is one that goes on from now
+        raise NotReplayed(f"{path}: it is being trained again")
     log = WandbLog(the_writer(), config, path, mode, name, PATIENCE)
     log.recorded(metrics, gradflow)
     log.all_is_here(record.state)

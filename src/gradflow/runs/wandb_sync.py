@@ -28,7 +28,7 @@ from gradflow.runs.credentials import base_url
 from gradflow.runs.record import is_locked
 from gradflow.runs.states import states
 from gradflow.runs.wandb_file import attempts, logged_to, mend
-from gradflow.runs.wandb_marks import Destination, is_compared, is_elsewhere, is_uploaded, mark, mark_as_uploaded
+from gradflow.runs.wandb_marks import Destination, are_compared, is_elsewhere, is_uploaded, mark, mark_as_uploaded
 from gradflow.runs.wandb_replay import NotReplayed, lacking, replay
 
 LOCK = ".wandb-sync.lock"  # in a folder of runs
@@ -51,6 +51,8 @@ class Pending:
         files: by run id, the .wandb files of its attempts that are to be uploaded, the first attempt first.
         short: by run id, the ids of its W&B runs whose files lack something that the record has.
         later: ids of runs that have such files and are running, or may be.
+        attempt: of each run that is not, the number of its last attempt.
+        whole: the files that have arrived, of runs whose files were found to hold all that the record has.
     """
 
     runs: Path
@@ -58,12 +60,20 @@ class Pending:
     files: dict[str, list[Path]] = field(default_factory=dict)
     short: dict[str, list[str]] = field(default_factory=dict)
     later: list[str] = field(default_factory=list)
+    attempt: dict[str, int] = field(default_factory=dict)
+    whole: dict[str, list[Path]] = field(default_factory=dict)
+
+    def remember(self) -> None:
+        """So that what is whole is not compared with the record again, until the run goes on."""
+        for run_id, files in self.whole.items():
+            for file in files:
+                mark_as_uploaded(file, attempt=self.attempt[run_id])
 
 
 def pending(
     runs: Path, run_ids: list[str] | None = None, project: str | None = None, entity: str | None = None
 ) -> Pending:
-    """What is to be uploaded of these runs, or of all in a folder.
+    """What is to be uploaded of these runs, or of all in a folder. Writes nothing.
 
     Args:
         project, entity: instead of those that a run was logged to; what has arrived elsewhere is to be uploaded again.
@@ -77,12 +87,12 @@ def pending(
         if glance.state in ("running", "stale") or is_locked(path):
             found.later += [run_id] if files else []
             continue
-        if not logged or not all(map(is_compared, logged)):
+        found.attempt[run_id] = int(glance.status.get("attempt") or 0)
+        if not are_compared(logged, found.attempt[run_id]):
             if short := lacking(path, glance.state, glance.status):
                 found.short[run_id] = short
             elif not files:
-                for file in logged:
-                    mark_as_uploaded(file, None)
+                found.whole[run_id] = logged
         if files or run_id in found.short:
             found.files[run_id] = files
     return found
@@ -145,7 +155,8 @@ def upload(found: Pending, tell: Callable[[str], None]) -> list[str]:
                 left.remove(run_id)
                 for file in files[run_id]:
                     entity, project = logged_to(file)
-                    mark_as_uploaded(file, Destination(to.server, to.entity or entity, to.project or project))
+                    there = Destination(to.server, to.entity or entity, to.project or project)
+                    mark_as_uploaded(file, there, found.attempt[run_id])
         if sent and not any(map(is_uploaded, sent)):
             break
     return left
@@ -154,17 +165,19 @@ def upload(found: Pending, tell: Callable[[str], None]) -> list[str]:
 def _is_filled_up(run_id: str, found: Pending, files: dict[str, list[Path]], tell: Callable[[str], None]) -> bool:
     """Log what W&B's files of a run lack, and put that into `files`; False where that is not possible."""
     path = found.runs / run_id
+    if run_id not in found.short:
+        return True
+    whole = True
     try:
-        for name in found.short.get(run_id, ()):
+        for name in found.short[run_id]:
             replay(path, name)
             tell(f"{path}: the log of W&B run {name} was not whole, and was filled up from the record")
     except NotReplayed as error:
         tell(f"ERROR {error}")
-        return False
-    finally:
-        if run_id in found.short:
-            files[run_id] = _to_be_sent(attempts(path), found.to)
-    return True
+        whole = False
+    logged = attempts(path)
+    files[run_id] = [] if is_locked(path) else _to_be_sent(logged, found.to)  # it may have gone on meanwhile
+    return whole and bool(files[run_id])
 
 
 def _portions(files: dict[str, list[Path]]) -> Iterator[list[str]]:
