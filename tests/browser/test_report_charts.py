@@ -49,6 +49,59 @@ def test_the_factors_are_chosen_and_kept_in_the_address(page, go):
     expect(page.locator("#panel-factors .figure-title").first).to_contain_text("digits: ")
 
 
+def opened(browser, folder, boot, parts, place):
+    """A page of its own, at a place."""
+    file = folder / "report.html"
+    file.write_text(document(boot, {**parts, "plotly": plotly()}), encoding="utf-8")
+    watched = Watched(browser.new_page(viewport={"width": 1280, "height": 900}))
+    watched.open(f"{file.as_uri()}#{place}")
+    return watched
+
+
+def test_a_memory_horizon_that_is_a_lower_bound_is_open_and_says_so(browser, tmp_path):
+    boot, parts = synthetic_page.data(360)
+    of = {"task": "adding", "metric": "test accuracy", "better": "larger", "x": "depth", "by": "norm", "pooled": []}
+    points = [
+        {"x": 2, "mean": 37, "low": 31, "high": 44, "n": 3},
+        {"x": 10, "mean": 120, "low": 37, "high": 200, "n": 3, "least": ["high"]},
+        {"x": 30, "mean": 160.5, "low": 121, "high": 200, "n": 2, "least": ["mean", "high"]},
+        {"x": 100, "mean": 200, "low": 200, "high": 200, "n": 3, "least": ["mean", "low", "high"]},
+    ]
+    lower = [{**point, "mean": point["mean"] * 0.8, "low": 20} for point in points[:2]]
+    for name, line in (("none", points), ("batch", lower), ("layer", lower[:1])):
+        parts["factors"]["series"].append({**of, "technique": name, "value": "memory_horizon", "points": line})
+    watched = opened(browser, tmp_path, boot, parts, "tab=factors&x=depth&by=norm&task=adding")
+    page = watched.page
+    drawn(page, "factors", 4)
+    (line,) = page.locator("#panel-factors .plot").nth(2).evaluate("plot => plot.data.filter((t) => t.name === 'none')")
+    assert line["marker"]["symbol"] == ["circle", "circle", "circle-open", "circle-open"]
+    said = [text.split("<br>")[1].partition(": ")[2] for text in line["text"]]
+    assert said == ["37 (31 … 44)", "120 (37 … ≥ 200)", "≥ 160.5 (121 … ≥ 200)", "≥ 200"]
+    watched.check()
+    page.close()
+
+
+FIRST_AND_LAST = [(-999, -2), (-3, -2), (999, -2), (-3, -999), (-3, 999), (-999, -999), (None, -2)]  # log10
+
+
+def test_a_first_norm_needs_no_last_and_there_is_no_ratio_to_a_last_of_zero(browser, tmp_path):
+    boot, parts = synthetic_page.data(72)
+    (norms,) = parts["details-0"]["000000000000"]["heat"]
+    norms["steps"] = list(range(len(FIRST_AND_LAST)))
+    norms["log10"] = [[pair[0] for pair in FIRST_AND_LAST], [pair[1] for pair in FIRST_AND_LAST]]
+    kinds = {"norm of the first block": [0, 1e-3, None, 1e-3, 1e-3, 0, None]}
+    kinds["ratio, first ÷ last block"] = [0, 0.1, None, None, None, None, None]
+    for kind, expected in kinds.items():
+        place = f"tab=runs&lines=000000000000&curve=gradient {kind}&log=no"
+        watched = opened(browser, tmp_path, boot, parts, place)
+        plot = watched.page.locator("#runs-curves .plot[data-drawn]")
+        assert plot.evaluate("plot => plot.data[0].y") == [
+            each if each is None else pytest.approx(each) for each in expected
+        ]
+        watched.check()
+        watched.page.close()
+
+
 def test_a_key_hides_its_line_and_with_shift_leaves_it_alone(page, go):
     go("tab=factors&x=depth&by=norm&task=digits")
     drawn(page, "factors", 3)

@@ -99,6 +99,21 @@ def test_a_comparison_is_of_techniques_and_says_which_runs_diverged(open_page, r
     expect(page.locator(".tabulator-row[data-run]", has_text="running")).to_contain_text("7 of 500")
 
 
+def test_of_a_run_that_is_trained_by_epochs_no_total_of_steps_is_said(open_page, records):
+    for depth in (2, 4):
+        records.add(depth=depth, state="running")
+        records.planned[-1].config.update({"trainer.max_steps": 500, "trainer.max_epochs": 3})
+    folder = records.sweep()
+    page = open_page(f"{publish(collect(folder), folder).page.as_uri()}#tab=runs")
+    page.locator(".tabulator-row[data-run]").first.click()
+    expect(page.locator("#run-title")).to_be_visible()  # by now its config is known
+    page.keyboard.press("Escape")
+    steps = page.locator("#runs-table .tabulator-col", has=page.get_by_role("button", name="steps", exact=True))
+    field = steps.get_attribute("tabulator-field")
+    cells = page.locator(f"#runs-table .tabulator-row [tabulator-field={field}]")
+    assert cells.all_inner_texts() == ["7", "7"]
+
+
 def test_ten_thousand_runs_are_sorted_filtered_grouped_and_opened(open_page, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(synthetic_page.made(10_000), encoding="utf-8")

@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 from synthetic_page import IMAGE
+from watched_page import Watched
 
 SORTED = ["ascending", "descending"]
 
@@ -133,6 +134,71 @@ def test_sorting_and_filters_are_in_the_address(runs):
     runs.get_by_role("button", name="Clear filters").click()
     expect(runs.locator("#panel-runs .tools")).to_contain_text("360 runs")
     assert "activation" not in runs.url
+
+
+@pytest.mark.parametrize(
+    ("place", "count", "bounds"),
+    [
+        ("is.depth=10", "90 of 360 runs", "10"),
+        ("has.depth=1&is.depth=ten&in.activation=1..2&in.run=1..2", "360 runs", ""),
+    ],
+)
+def test_a_filter_of_another_kind_of_column_is_understood_or_left_out(runs, go, place, count, bounds):
+    go(f"tab=runs&{place}")
+    said = runs.locator("#panel-runs .tools > [role=status]")
+    expect(said).to_have_text(count)
+    for end in ("min", "max"):
+        expect(runs.get_by_label(f"Filter depth, {end}")).to_have_value(bounds)
+    runs.get_by_label("Filter activation").select_option("sigmoid")
+    assert "in.depth=10..10" in runs.url if bounds else "depth" not in runs.url
+    assert "in.activation" not in runs.url
+    go("tab=runs")
+    expect(said).to_have_text("360 runs")
+    expect(runs.get_by_label("Filter depth, min")).to_have_value("")
+
+
+def test_by_a_factor_that_there_is_not_nothing_is_grouped(runs, go):
+    go("tab=runs&group=foo")
+    runs.locator(".tabulator-row[data-run='000000000000']").focus()
+    runs.keyboard.press("ArrowDown")
+    expect(runs.locator(".tabulator-row:focus")).to_have_attribute("data-run", "000000000001")
+    runs.get_by_label("Choose all shown, 20 at most").check()
+    expect(runs.locator("#runs-curves")).to_contain_text("20 runs")
+    expect(runs.get_by_label("group by")).to_have_value("")
+
+
+def test_nothing_is_smoothed_by_less_than_nothing(runs, go):
+    go("tab=runs&lines=000000000000&smooth=-2")
+    plot = runs.locator("#runs-curves .plot[data-drawn]")
+    assert plot.evaluate("plot => plot.data.length") == 1
+    expect(runs.locator("#runs-curves output")).to_have_text("0")
+
+
+def hidden(page, part, yes):
+    """Rename a part of the page's data, so that it cannot be loaded, or give it its name again."""
+    page.evaluate("([from, to]) => (document.getElementById(from).id = to)", [part, "gone"] if yes else ["gone", part])
+
+
+def test_what_could_not_be_loaded_once_is_loaded_when_it_is_asked_for_again(browser, made_up):
+    watched = Watched(browser.new_page())
+    page = watched.open(f"{made_up.as_uri()}#tab=runs")
+    alert = page.get_by_role("alert")
+    hidden(page, "part:details-0", True)
+    page.get_by_label("Choose run 000000000000").check()
+    expect(alert).to_contain_text("the page has no part 'details-0'")
+    hidden(page, "part:details-0", False)
+    heading(page, "depth").click()
+    expect(page.locator("#runs-curves .plot[data-drawn]")).to_be_visible()
+    expect(alert).to_have_count(0)
+    hidden(page, "part:details-1", True)
+    page.goto(f"{made_up.as_uri()}#tab=runs&run=000000000064")
+    expect(page.locator("#run").get_by_role("alert")).to_contain_text("the page has no part 'details-1'")
+    hidden(page, "part:details-1", False)
+    page.goto(f"{made_up.as_uri()}#tab=runs&run=000000000064&q=relu")
+    expect(page.locator("#run-title")).to_be_visible()
+    expect(alert).to_have_count(0)
+    assert len(watched.said) == 2
+    page.close()
 
 
 def test_runs_are_grouped_by_any_factor_with_their_number_mean_and_range(runs):

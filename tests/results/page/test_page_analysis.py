@@ -7,6 +7,7 @@ import statistics
 import pytest
 from scipy import stats
 
+from gradflow.results.memory import memory_horizon
 from gradflow.results.page import analysis
 from gradflow.results.page.analysis import compared, comparisons_part, effects_part, factors_part
 from gradflow.results.statistics.compare import comparisons
@@ -73,6 +74,25 @@ def test_a_ratio_that_was_zero_once_is_zero_without_an_interval(records):
         records.add(depth=depth, ratio=ratio, seed=len(records.planned))
     point = series(factors_part(collect(records.sweep())), "depth", "", analysis.ALL, "gradient_ratio")["points"][0]
     assert point == {"mean": 0, "low": None, "high": None, "n": 2, "x": 2}
+
+
+REACHES = {1: (37, 44), 2: (30, 37, None), 3: (37, None), 4: (None, None), 5: (None, 200)}  # depth → of each seed
+
+
+def test_a_horizon_that_is_not_within_the_sequence_is_a_lower_bound_as_in_the_table(records, recurrent, remembered):
+    told = {}
+    for depth, reaches in REACHES.items():
+        results = [remembered(reach, steps=200) for reach in reaches]
+        told[depth] = str(memory_horizon(results))
+        for seed, result in enumerate(results):
+            recurrent(None, {10: 0.2, 20: 0.04}, result, depth=depth, seed=seed)
+    points = series(factors_part(collect(records.sweep())), "depth", "", analysis.ALL, "memory_horizon")["points"]
+    assert [(point["mean"], point["low"], point["high"], point.get("least")) for point in points] == [
+        *((40.5, 37, 44, None), (37, 30, 200, ["high"]), (118.5, 37, 200, ["mean", "high"])),
+        *((200, 200, 200, ["mean", "low", "high"]), (200, 200, 200, ["mean", "high"])),
+    ]
+    assert list(told.values()) == ["40 (37–44)", "37 (30–≥ 200)", "≥ 118 (37–≥ 200)", "≥ 200", "≥ 200 (200–≥ 200)"]
+    assert "least" not in points[0]
 
 
 def test_words_stand_on_an_axis_in_the_order_of_the_plan_and_pooled_factors_are_named(records):

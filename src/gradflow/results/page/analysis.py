@@ -139,12 +139,17 @@ def _ratio(runs: Runs) -> dict[str, Any] | None:
 
 
 def _horizon(runs: Runs) -> dict[str, Any] | None:
-    """The median in time steps, as in the table, between the shortest and the longest."""
-    found = [memory.horizon(record.result) for _, record in runs if record.result]
-    steps = [reach.value for reach in found if reach is not None and reach.value is not None]
-    if not steps:
+    """The median in time steps, as in the table, between the shortest and the longest. `least`: which of the three are
+    lower bounds, '≥ 200', as the gradient never fell so low; not there where none is."""
+    told = [memory.horizon(record.result) for _, record in runs if record.result]
+    found = sorted((reach.value, "≥" in reach.text) for reach in told if reach is not None and reach.value is not None)
+    if not found:
         return None
-    return {"mean": statistics.median(steps), "low": min(steps), "high": max(steps), "n": len(steps)}
+    steps, bounds = zip(*found, strict=True)
+    middle = bounds[(len(found) - 1) // 2 : len(found) // 2 + 1]
+    least = [name for name, are in (("mean", middle), ("low", bounds[:1]), ("high", bounds[-1:])) if any(are)]
+    point = {"mean": statistics.median(steps), "low": steps[0], "high": steps[-1], "n": len(steps)}
+    return {**point, "least": least} if least else point
 
 
 def _point(found: Interval | None, turned: Callable[[float], float | None] = float) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ function factorCharts(series, place, leftOut) {
   const note = make(
     "p",
     { class: "soft" },
-    `Means over ${over} with 95 % intervals, of the runs that completed; a cross marks where any diverged or failed. Those of the gradient ratio are geometric, and of all runs that have one; of a memory horizon the median and the range are drawn. The scale is that of the means: a wide interval may leave the chart. A click on a key hides its line, with Shift it leaves it alone.${absent}`,
+    `Means over ${over} with 95 % intervals, of the runs that completed; a cross marks where any diverged or failed. Those of the gradient ratio are geometric, and of all runs that have one; of a memory horizon the median and the range are drawn, with an open marker where it is at least so long (≥): the gradient never fell so low. The scale is that of the means: a wide interval may leave the chart. A click on a key hides its line, with Shift it leaves it alone.${absent}`,
   );
   return [tools, make("div", { class: "two" }, figures), note];
 }
@@ -171,6 +171,7 @@ function technique({ technique: name, points, value }, { color, dash, symbol }, 
     thickness: 1.2,
     width: 3,
   };
+  const symbols = known.map((point) => markerOf(point, symbol, log));
   const line = {
     ...{
       type: "scatter",
@@ -182,7 +183,7 @@ function technique({ technique: name, points, value }, { color, dash, symbol }, 
       y,
       line: { color, dash, width: 2 },
     },
-    marker: { color, size: 7, symbol: known.map((point) => (log && point.mean <= 0 ? "triangle-down-open" : symbol)) },
+    marker: { color, symbol: symbols, size: symbols.map(sizeOf), opacity: 1, line: { width: 0 } }, // no bubbles
     text: known.map((point) => pointWords(name, point)),
     hovertemplate: "%{text}<extra></extra>",
     ...(band ? {} : { error_y: bars }),
@@ -210,7 +211,27 @@ function technique({ technique: name, points, value }, { color, dash, symbol }, 
   return [{ ...area, line: { width: 0, color }, legendgroup: name, showlegend: false, hoverinfo: "skip" }, ...lines];
 }
 
-function pointWords(name, { x, mean: middle, low, high, n, ended }) {
+/** Open where the value is none that was measured: a zero below the log axis, or a lower bound. */
+function markerOf({ mean: middle, least }, symbol, log) {
+  if (log && middle <= 0) return "triangle-down-open";
+  return least?.includes("mean") ? `${symbol}-open` : symbol;
+}
+
+/** The line shows through an open marker: it takes more of it to be seen. */
+function sizeOf(symbol) {
+  return symbol.endsWith("-open") ? 9 : 7;
+}
+
+function pointWords(name, point) {
+  const { x, mean: value, low, high, n, ended, least } = point;
+  const said = least ? boundWords(point) : withInterval({ value, low, high });
   const lost = ended ? `; ${words(ended)}` : "";
-  return `<b>${words(name)}</b><br>at ${words(shown(x))}: ${withInterval({ value: middle, low, high })}<br>n = ${n}${lost}`;
+  return `<b>${words(name)}</b><br>at ${words(shown(x))}: ${said}<br>n = ${n}${lost}`;
+}
+
+/** '≥ 200', or '120 (37 … ≥ 200)': some of them are lower bounds. */
+function boundWords(point) {
+  const said = (key) => (point.least.includes(key) ? `≥ ${shown(point[key])}` : shown(point[key]));
+  const ends = said("low") === said("high") ? "" : ` (${said("low")} … ${said("high")})`;
+  return said("mean") + ends;
 }

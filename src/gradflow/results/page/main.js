@@ -80,12 +80,17 @@ async function showPlace() {
   ]);
 }
 
-/** What goes wrong is said where it was to be seen. */
+/** What goes wrong is said where it was to be seen, until the latest work there went well. */
 async function guarded(element, work) {
+  const turn = (element.turn = (element.turn ?? 0) + 1);
+  const forgive = () => element.querySelector(":scope > [data-key=wrong]")?.remove();
   try {
     await work();
+    if (element.turn === turn) forgive();
   } catch (error) {
-    element.prepend(make("p", { role: "alert", class: "alert" }, `This could not be shown: ${error.message}`));
+    forgive();
+    const why = `This could not be shown: ${error.message}`;
+    element.prepend(make("p", { role: "alert", class: "alert", "data-key": "wrong" }, why));
     console.error(error);
   }
 }

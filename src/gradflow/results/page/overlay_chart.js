@@ -1,8 +1,8 @@
 /* Curves of several runs: what a run has, smoothed where asked, a line for each. */
 
 const DERIVED = {
-  "gradient norm of the first block": (first) => first,
-  "gradient ratio, first ÷ last block": (first, last) => first - last,
+  "gradient norm of the first block": (first, _last, zero) => powerOf(first, zero),
+  "gradient ratio, first ÷ last block": ratioOf,
 };
 
 function isDerived(kind) {
@@ -15,17 +15,24 @@ function curvesOfRun(details) {
   const norms = details?.heat?.find(({ quantity }) => quantity === "grad_norm");
   if (!norms || norms.steps.length < 2 || norms.blocks.length < 2) return curves;
   const [first, last] = [norms.log10[0], norms.log10.at(-1)];
-  for (const [name, log10] of Object.entries(DERIVED)) {
-    const values = first.map((value, i) => powerOf(log10, value, last[i], norms.zero));
+  for (const [name, derived] of Object.entries(DERIVED)) {
+    const values = first.map((value, i) => derived(value, last[i], norms.zero));
     curves.set(name, { steps: norms.steps, values });
   }
   return curves;
 }
 
 /** An exact zero and what is not finite are written as logarithms that no number has. */
-function powerOf(log10, first, last, zero) {
-  const known = [first, last].every((value) => isNumber(value) && value !== zero && value !== -zero);
-  return known ? 10 ** log10(first, last) : first === zero ? 0 : null;
+function powerOf(log10, zero) {
+  if (log10 === zero) return 0;
+  return isNumber(log10) && log10 !== -zero ? 10 ** log10 : null;
+}
+
+/** None where the last is 0, or where either is not finite. */
+function ratioOf(first, last, zero) {
+  const known = [first, last].every((log10) => isNumber(log10) && log10 !== -zero);
+  if (!known || last === zero) return null;
+  return first === zero ? 0 : 10 ** (first - last);
 }
 
 /** Whether a figure is one of powers of ten: gradients are, and losses that fall a hundredfold. */

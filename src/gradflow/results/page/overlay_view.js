@@ -18,12 +18,16 @@ const overlayView = {
     const rows = chosenRuns(place).map((id) => runs.byId.get(id));
     const stamps = rows.map(({ chunk }) => boot.parts[`details-${chunk}`]);
     const wanted = JSON.stringify([rows.map(({ id }) => id), place.curve, place.log, stamps]);
-    const look = { log: place.log, smooth: Math.min(Number(place.smooth) || 0, SMOOTHEST) };
+    const look = { log: place.log, smooth: Math.min(Math.max(Number(place.smooth) || 0, 0), SMOOTHEST) };
     const same = this.wanted === wanted;
     Object.assign(this, { wanted, look });
     if (same) return this.redraw();
     this.drawn = look.smooth;
-    const details = await Promise.all(rows.map(detailsOf));
+    const details = await Promise.all(rows.map(detailsOf)).catch((error) => {
+      if (this.wanted !== wanted) return null;
+      this.wanted = undefined; // so that it is tried again
+      throw error;
+    });
     if (this.wanted !== wanted) return; // another was chosen meanwhile
     keepingFocus(holder, () => this.fill(holder, rows, details, place));
   },

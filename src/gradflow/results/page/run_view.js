@@ -13,15 +13,21 @@ const runView = {
     const stamp = row && boot.parts[`details-${row.chunk}`];
     const was = this.shownRun;
     if (was && was.id === id && was.against === against && was.stamp === stamp) return;
-    this.shownRun = { id, against, stamp };
+    const now = (this.shownRun = { id, against, stamp });
     if (!dialog.open) {
       this.opener = document.activeElement;
       dialog.showModal();
     }
     if (!row) return this.fill(dialog, missingRun(id));
-    const [details, other] = await Promise.all([detailsOf(row), detailsOf(runs.byId.get(against))]);
-    if (this.shownRun?.id !== id || this.shownRun.against !== against) return; // the reader has gone on
-    if (was?.id === id && was.stamp === stamp) return this.compareConfig(dialog, row, details, other, against);
+    const both = await Promise.all([detailsOf(row), detailsOf(runs.byId.get(against))]).catch((error) => {
+      if (this.shownRun !== now) return null;
+      this.shownRun = null; // so that it is tried again
+      throw error;
+    });
+    if (!both || this.shownRun?.id !== id || this.shownRun.against !== against) return; // the reader has gone on
+    const [details, other] = both;
+    if (was?.id === id && was.stamp === stamp && this.filled === id)
+      return this.compareConfig(dialog, row, details, other, against);
     if (this.filled === id) renewChildren(dialog, make("div", {}, wholeRun(row, details)));
     else this.fill(dialog, wholeRun(row, details));
     this.filled = id;

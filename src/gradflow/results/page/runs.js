@@ -65,12 +65,19 @@ function distance(a, b) {
 }
 
 const BUDGET = "trainer.max_steps";
-let total = null; // steps that every run is to make, where runs do not differ in it; told by one run's config
+const EPOCHS = "trainer.max_epochs"; // where it is set, the steps of the config have no effect
+let total; // steps that every run is to make, where none differs, as one run's config has it; null: it has none
+
+function budgetsDiffer() {
+  return Boolean(column(BUDGET) ?? column(EPOCHS));
+}
 
 /** Whether something is newly known of how many steps there are to make. */
 async function loadTotal(row) {
-  if (total !== null || column(BUDGET)) return false;
-  total = (await detailsOf(row))?.config?.[BUDGET] ?? null;
+  if (total !== undefined || budgetsDiffer()) return false;
+  const config = (await detailsOf(row))?.config ?? {};
+  if (!(BUDGET in config)) return false;
+  total = isNumber(config[EPOCHS]) ? null : config[BUDGET];
   return total !== null;
 }
 
@@ -79,6 +86,6 @@ function asText(one, row) {
   const value = row[one.field];
   const said = row[`${one.field}text`] ?? (one.kind === "figure" ? figure(value) : shown(value));
   if (one.key !== "steps" || value === null || valueOf(row, "state") !== "running") return said;
-  const all = valueOf(row, BUDGET) ?? total;
+  const all = budgetsDiffer() ? valueOf(row, BUDGET) : total;
   return isNumber(all) && all >= value ? `${said} of ${shown(all)}` : said;
 }

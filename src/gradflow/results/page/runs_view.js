@@ -117,10 +117,11 @@ const runsView = {
     return chooser;
   },
 
-  group(key) {
+  group(asked) {
+    const select = this.groups.querySelector("select");
+    const key = [...select.options].some(({ value }) => value === asked) ? asked : "";
     if ((this.grouped ?? "") === key) return;
-    this.grouped = key;
-    this.groups.querySelector("select").value = key;
+    this.grouped = select.value = key;
     this.table.setGroupBy(column(key)?.field ?? false);
   },
 

@@ -30,15 +30,17 @@ function filterWords(key, value) {
 
 /** Bring the table to what the address says; what it says already is left alone. */
 function tableToPlace(table, place) {
-  const now = Object.entries(placeOfTable(table));
-  const [sort] = now.filter(([name]) => name === "sort").map(([, value]) => value);
-  const had = new Map(now.filter(([name, value]) => name !== "sort" && value !== null));
-  const wanted = Object.entries(place).filter(([name]) => filterOf(name, place[name]) !== null);
-  for (const name of had.keys()) {
-    if (!(name in place)) table.setHeaderFilterValue(fieldOfKey(name.slice(name.indexOf(".") + 1)), null);
+  const { sort } = placeOfTable(table);
+  const had = new Map(table.getHeaderFilters().map(({ field, value }) => [field, value]));
+  const asked = Object.entries(place).map(([name, value]) => filterOf(name, value));
+  const wanted = new Map(asked.filter((filter) => filter !== null)); // of two for a column, the last
+  for (const [field, filter] of had) {
+    const [name, value] = filterWords(keyOfField(field), filter);
+    const kept = wanted.has(field) || place[name] === value; // though no run may have that value any more
+    if (!kept) table.setHeaderFilterValue(field, null);
   }
-  for (const [name, value] of wanted) {
-    if (had.get(name) !== value) table.setHeaderFilterValue(...filterOf(name, value));
+  for (const [field, filter] of wanted) {
+    if (JSON.stringify(had.get(field)) !== JSON.stringify(filter)) table.setHeaderFilterValue(field, filter);
   }
   const sorters = (place.sort ?? "").split(",").flatMap((word) => {
     const field = fieldOfKey(word.replace(/^-/, ""));
@@ -54,13 +56,23 @@ function filterOf(name, value) {
   const [kind] = name.split(".");
   const field = fieldOfKey(name.slice(kind.length + 1));
   if (!FILTERS.includes(kind) || !field) return null;
-  if (kind === "has") return [field, { contains: value.toLowerCase() }];
-  if (kind === "in") {
-    const [from, to] = value
-      .split("..")
-      .map((bound) => (bound === "" || Number.isNaN(Number(bound)) ? null : Number(bound)));
-    return from === null && (to ?? null) === null ? null : [field, { from, to: to ?? null }];
-  }
+  const filter = byField(field)?.type === "number" ? numberFilter(kind, value) : wordsFilter(kind, value, field);
+  return filter && [field, filter];
+}
+
+/** One number is the range from it to itself; no number has a part of a word. */
+function numberFilter(kind, value) {
+  if (kind === "has") return null;
+  const [from, to = null] = (kind === "is" ? [value, value] : value.split("..")).map((bound) =>
+    bound === "" || Number.isNaN(Number(bound)) ? null : Number(bound),
+  );
+  return from === null && to === null ? null : { from, to };
+}
+
+/** No word lies between two numbers. */
+function wordsFilter(kind, value, field) {
+  if (kind === "in" || value === "") return null;
+  if (kind === "has") return { contains: value.toLowerCase() };
   const is = distinct(keyOfField(field)).find((one) => String(one) === value);
-  return is === undefined ? null : [field, { is }];
+  return is === undefined ? null : { is };
 }
