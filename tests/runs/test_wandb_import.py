@@ -113,6 +113,8 @@ def test_whether_less_is_better_hangs_on_what_the_metric_is_and_not_on_what_it_i
     assert record.labels.items() >= wanted.items()
     with pytest.raises(ConfigError, match="two of the metrics would be called x"):
         metrics_of(["a:x", "x"])
+    with pytest.raises(ConfigError, match="a is asked for twice"):
+        metrics_of(["a:x", "a:y"])
 
 
 def test_it_is_not_judged_again_since_not_all_that_is_judged_was_given_to_wandb(server, tmp_path):

@@ -69,7 +69,8 @@ def run(options: argparse.Namespace, typed: list[str]) -> int:
     from gradflow.results.pictures.kinds import KINDS, Asked
     from gradflow.runs.planfile import collect
 
-    formats = _formats(options)
+    file = _file(options)
+    formats = _words(options.format or (file.suffix[1:] if file else "pdf"))
     _check(options, formats, tuple(KINDS))
     collection = collect(options.folder)
     for problem in collection.found.problems:
@@ -93,7 +94,8 @@ def _write(
     from gradflow.results.pictures.nothing import SaysNothing
     from gradflow.results.pictures.sheet import paper
 
-    out, stem = _place(options)
+    file = _file(options)
+    out = file.parent if file else options.out or options.folder / "figures"
     sheet = paper(int(options.columns), options.title)
     reasons = []
     for kind in kinds:
@@ -104,8 +106,8 @@ def _write(
             continue
         out.mkdir(parents=True, exist_ok=True)
         mark = f"gradflow {gradflow.__version__}: {collection.name}"
-        for file in style.save(figure, out / (stem or kind), mark, formats, sheet.words, DPI):
-            print(file)
+        for written in style.save(figure, out / (file.stem if file else kind), mark, formats, sheet.words, DPI):
+            print(written)
         for note in figure.notes:
             print(f"gradflow: {kind}: shows {note} (--where chooses others)", file=sys.stderr)
     if options.kinds and reasons:
@@ -114,20 +116,10 @@ def _write(
         raise ConfigError(f"{options.folder}: no picture says anything of these runs; name a KIND to be told why")
 
 
-def _place(options: argparse.Namespace) -> tuple[Path, str | None]:
-    """The folder to write into, and the name of the one file there, if `--out` is a file's."""
-    out: Path = options.out or options.folder / "figures"
-    return (out.parent, out.stem) if _is_file(out) else (out, None)
-
-
-def _formats(options: argparse.Namespace) -> list[str]:
-    if options.format is None:
-        return [options.out.suffix[1:]] if options.out is not None and _is_file(options.out) else ["pdf"]
-    return _words(options.format)
-
-
-def _is_file(out: Path) -> bool:
-    return out.suffix[1:] in FORMATS and not out.is_dir()
+def _file(options: argparse.Namespace) -> Path | None:
+    """What `--out` names, if that is a file and no folder."""
+    out: Path | None = options.out
+    return out if out is not None and out.suffix[1:] in FORMATS and not out.is_dir() else None
 
 
 class Theory:
@@ -196,11 +188,11 @@ def _check(options: argparse.Namespace, formats: list[str], known: tuple[str, ..
         f"{kind}: unknown kind of picture; {choose_from(kind, known)}" for kind in options.kinds if kind not in known
     ]
     faults += [f"--format {each}: unknown; {choose_from(each, FORMATS)}" for each in formats if each not in FORMATS]
-    if options.out is not None and _is_file(options.out):
+    if file := _file(options):
         if len(set(options.kinds)) != 1:
-            faults.append(f"--out {options.out}: is one file; name one KIND, or a folder")
-        if formats != [options.out.suffix[1:]] and options.format is not None:
-            faults.append(f"--out {options.out}: says {options.out.suffix[1:]}, but --format {options.format}")
+            faults.append(f"--out {file}: is one file; name one KIND, or a folder")
+        if formats != [file.suffix[1:]]:
+            faults.append(f"--out {file}: says {file.suffix[1:]}, but --format {options.format}")
     for name, option in FOR.items():
         takes = [kind for kind, taken in KINDS.items() if name in taken]
         given = getattr(options, name) not in (None, "metric")

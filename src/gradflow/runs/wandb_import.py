@@ -140,7 +140,7 @@ def metrics_of(words: Iterable[str]) -> dict[str, tuple[str, str]]:
     """What 'KEY:NAME' words ask for: by word, the key and what to call it.
 
     Raises:
-        ConfigError: for two of one name.
+        ConfigError: for two of one key, or of one name.
 
     >>> metrics_of(["test_acc:test/accuracy", "loss"])
     {'test_acc:test/accuracy': ('test_acc', 'test/accuracy'), 'loss': ('loss', 'loss')}
@@ -148,6 +148,8 @@ def metrics_of(words: Iterable[str]) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for word in words:
         key, _, name = word.partition(":")
+        if any(key == other for other, _ in found.values()):
+            raise ConfigError(f"--metric {word}: {key} is asked for twice; name it once")
         if any(called == (name or key) for _, called in found.values()):
             raise ConfigError(f"--metric {word}: two of the metrics would be called {name or key}; give each its own")
         found[word] = key, name or key
