@@ -31,7 +31,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sweeps", type=Path, metavar="DIR", help=sweeps)
     command.add_argument("--delete", action="store_true", help="delete what is shown")
     command.add_argument("--orphans", action="store_true", help="also whole records that are in no plan")
-    days = "also W&B's offline folders that were uploaded more than DAYS ago"
+    days = "also W&B's offline folders of runs of which all was uploaded more than DAYS ago"
     command.add_argument("--uploaded", type=float, metavar="DAYS", help=days)
 
 

@@ -56,7 +56,7 @@ def garbage(runs: Path, sweeps: Path, uploaded_days: float | None = None, orphan
     Args:
         runs: a folder of runs.
         sweeps: where the plans are.
-        uploaded_days: take in W&B's offline folders that were uploaded before so many days.
+        uploaded_days: take in W&B's offline folders of runs of which all was uploaded before so many days.
         orphans: take in whole records that are in no plan below `sweeps` and are no trials of a search there.
 
     Raises:
